@@ -1,0 +1,20 @@
+# The graph: params in, report out.  Rules are in workflow/rules, one file a stage family.
+#   snakemake --profile local      the experiment `smoke` on this machine
+#   snakemake --profile slurm      the paper's experiments on a cluster
+#   --config experiment=NAME       another one: params/NAME.yaml, or a path to a file
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/pretrain.smk"
+include: "workflow/rules/finetune.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/report.smk"
+
+
+localrules: all
+
+
+rule all:
+    default_target: True
+    input:
+        [layout.report / "index.html" for layout in LAYOUTS.values()],

@@ -1,0 +1,1 @@
+"""KIND: decomposable diffusion transformers, their rivals, and the benchmark that compares them."""

@@ -1,0 +1,73 @@
+"""`python -m kind STAGE ...`: dispatch only; a stage is imported when it is asked for."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import shlex
+import sys
+
+from kind.errors import UserError
+
+STAGES = {
+    "prepare": "read a data source, split it, write images and manifest",
+    "extractor": "train the experiment's feature network",
+    "reference": "features and statistics of the reference images of a task",
+    "pretrain": "train a backbone, dense or factorized",
+    "extract": "take a factorized backbone apart into learngenes and tailors",
+    "finetune": "adapt to a task with one method",
+    "sample": "draw images from an adapted model",
+    "evaluate": "compare samples with the reference",
+    "report": "tables, plots, grids and the page of an experiment",
+    "check": "check params files and what they need on this machine",
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("-h", "--help"):
+        _overview().print_help()
+        return 0
+    stage = arguments[0]
+    if stage not in STAGES:
+        _overview().parse_args([stage])
+    module = importlib.import_module(f"kind.stages.{stage}")
+    parser = argparse.ArgumentParser(
+        prog=f"python -m kind {stage}", description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    module.add_arguments(parser)
+    parsed = parser.parse_args(arguments[1:])
+    if not sys.stderr.isatty():  # in a log, say how to run this job again by hand
+        print("$", shlex.join([sys.executable, "-m", "kind", *arguments]), file=sys.stderr, flush=True)
+    try:
+        module.run(parsed)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; run the same command again to go on", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _overview() -> argparse.ArgumentParser:
+    width = max(map(len, STAGES))
+    lines = "\n".join(f"  {name:<{width}}  {text}" for name, text in STAGES.items())
+    parser = argparse.ArgumentParser(
+        prog="python -m kind",
+        description="KIND: decomposable diffusion transformers.  One command a stage; Snakemake chains them.",
+        epilog=f"stages, in order:\n{lines}\n\npython -m kind STAGE --help shows a stage's arguments.\n"
+        "Running a stage again resumes it, or ends at once if it is done.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("stage", choices=STAGES, metavar="STAGE", help="one of those below")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,47 @@
+"""Adapting a start to a task: the treatment that all methods share, around the method's own `attach`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from kind.diffusion import Diffusion
+from kind.methods import Adaptation, Method, MethodOptions
+from kind.models.dit import DiT, DiTConfig, build_dit, renew_label_table
+from kind.random_streams import derive_seed
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a method begins with.
+
+    diffusion: that of pre-training; None for fresh weights.  seen_tailors: see `Adaptation`.  identity: sha256 of the
+    file; None for fresh weights.
+    """
+
+    model: DiT
+    diffusion: Diffusion | None = None
+    seen_tailors: int = 0
+    identity: str | None = None
+
+    @classmethod
+    def fresh(cls, config: DiTConfig, seed: int) -> Start:
+        return cls(build_dit(config, derive_seed(seed, "fresh weights")))
+
+
+def adapt(start: Start, method: Method, options: MethodOptions, num_classes: int, seed: int, label_table: str) -> DiT:
+    """The start's model with the task's label rows and the method attached; exactly what is to be trained requires
+    gradients.  label_table: `random` or `null`, see `renew_label_table`; the table is trained with every method.
+    """
+    model = start.model
+    renew_label_table(model, num_classes, derive_seed(seed, "label table"), label_table)
+    model.requires_grad_(False)
+    method.attach(model, options, Adaptation(num_classes, derive_seed(seed, "method"), start.seen_tailors))
+    model.label_table.requires_grad_(True)
+    return model
+
+
+def trained_parameters(model: DiT) -> dict[str, nn.Parameter]:
+    """By name, in the model's order."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}

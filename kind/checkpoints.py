@@ -1,0 +1,144 @@
+"""Files that hold models: backbones, learngenes and tailors, and what a method trained.  All describe themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kind.adaptation import Start, adapt, trained_parameters
+from kind.artifacts import load_tensors, save_tensors, sha256
+from kind.diffusion import Diffusion
+from kind.errors import UserError
+from kind.methods import METHODS
+from kind.models.dit import DiT, DiTConfig
+from kind.models.factorized import Factorization, make_room
+from kind.models.learngene import assemble, take_apart
+
+BACKBONE, LEARNGENES, TAILORS, ADAPTED = "backbone/1", "learngenes/1", "tailors/1", "adapted/1"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model from a file, with its classes in the order of its labels and the diffusion it was trained for."""
+
+    model: DiT
+    classes: list[str]
+    diffusion: Diffusion
+    header: dict[str, Any]
+
+
+def save_backbone(path: Path, model: DiT, classes: list[str], diffusion: Diffusion) -> None:
+    save_tensors(path, model.state_dict(), {"format": BACKBONE, **_description(model, classes, diffusion)})
+
+
+def load_backbone(path: Path) -> Loaded:
+    tensors, header = load_tensors(path)
+    _expect(path, header, BACKBONE)
+    model = DiT(DiTConfig(**header["config"]))
+    if header["factorization"] is not None:
+        make_room(model, Factorization(**header["factorization"]))
+    _load(path, model, tensors)
+    return Loaded(model, header["classes"], Diffusion(**header["diffusion"]), header)
+
+
+def save_parts(learngenes: Path, tailors: list[Path], backbone: Path) -> None:
+    """Take a factorized backbone apart into one file of learngenes (with all dense layers) and one file a class."""
+    loaded = load_backbone(backbone)
+    if loaded.model.gate is None:
+        raise UserError(f"{backbone}: a dense backbone has no learngenes", hint="extract from one of form `kind`")
+    shared, parts = take_apart(loaded.model)
+    description = {key: value for key, value in loaded.header.items() if key != "format"}
+    save_tensors(learngenes, shared, {"format": LEARNGENES, **description})
+    for path, name, part in zip(tailors, loaded.classes, parts, strict=True):
+        save_tensors(path, part, {"format": TAILORS, **description, "class": name, "learngenes": sha256(learngenes)})
+
+
+def load_learngenes(path: Path) -> Loaded:
+    """Learngenes alone, a model that knows only the null label; `classes` are those that it was pre-trained on."""
+    tensors, header = load_tensors(path)
+    _expect(path, header, LEARNGENES)
+    model = assemble(DiTConfig(**header["config"]), Factorization(**header["factorization"]), tensors, [])
+    return Loaded(model, header["classes"], Diffusion(**header["diffusion"]), header)
+
+
+def recombine(learngenes: Path, tailors: list[Path]) -> Loaded:
+    """A model of the learngenes and any classes' tailors, labels in the order of the files."""
+    shared, header = load_tensors(learngenes)
+    _expect(learngenes, header, LEARNGENES)
+    parts, classes = [], []
+    for path in tailors:
+        tensors, own = load_tensors(path)
+        _expect(path, own, TAILORS)
+        if own["learngenes"] != sha256(learngenes):
+            raise UserError(f"{path}: tailors of class {own['class']!r} belong to other learngenes than {learngenes}")
+        parts.append(tensors)
+        classes.append(own["class"])
+    model = assemble(DiTConfig(**header["config"]), Factorization(**header["factorization"]), shared, parts)
+    return Loaded(model, classes, Diffusion(**header["diffusion"]), header)
+
+
+def load_start(form: str | None, path: Path | None, config: DiTConfig | None = None, seed: int = 0) -> Start:
+    """What a method of this start is given: a dense backbone, learngenes, or (None) fresh weights of `config`."""
+    if form is None:
+        return Start.fresh(config, seed)
+    loaded = load_learngenes(path) if form == "kind" else load_backbone(path)
+    if form == "dense" and loaded.model.gate is not None:
+        raise UserError(f"{path}: a factorized backbone, where a dense one is needed")
+    seen_tailors = 0
+    if form == "kind":
+        seen_tailors = loaded.header["factorization"]["num_tailors"] * len(loaded.classes)
+    return Start(loaded.model, loaded.diffusion, seen_tailors, sha256(path))
+
+
+def save_adapted(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
+    """What a method trained.  header: see `load_adapted`, which reads it."""
+    save_tensors(path, tensors, {"format": ADAPTED, **header})
+
+
+def load_adapted(path: Path, start_path: Path | None) -> Loaded:
+    """An adapted model: its start, the method attached again, and the trained parameters filled in."""
+    tensors, header = load_tensors(path)
+    _expect(path, header, ADAPTED)
+    method = METHODS[header["method"]]
+    start = load_start(method.start, start_path, DiTConfig(**header["config"]), header["seed"])
+    if start.identity != header["start"]:
+        raise UserError(
+            f"{path}: was trained from another start than {start_path} (sha256 {header['start']}, found {start.identity})",
+            hint="run finetune again, or give the backbone that it was trained from",
+        )
+    options = method.options.model_validate(header["options"])
+    model = adapt(start, method, options, len(header["classes"]), header["seed"], header["label_table"])
+    wanted = trained_parameters(model)
+    if wanted.keys() != tensors.keys() or any(wanted[name].shape != tensors[name].shape for name in wanted):
+        different = sorted(wanted.keys() ^ tensors.keys()) or [n for n in wanted if wanted[n].shape != tensors[n].shape]
+        raise UserError(f"{path}: does not hold what {header['method']} trains (first difference: {different[0]})")
+    with torch.no_grad():
+        for name, parameter in wanted.items():
+            parameter.copy_(tensors[name])
+    return Loaded(model, header["classes"], Diffusion(**header["diffusion"]), header)
+
+
+def _description(model: DiT, classes: list[str], diffusion: Diffusion) -> dict[str, Any]:
+    return {
+        "config": model.config.to_dict(),
+        "factorization": None if model.gate is None else model.factorization.to_dict(),
+        "classes": classes,
+        "diffusion": diffusion.to_dict(),
+    }
+
+
+def _expect(path: Path, header: Mapping[str, Any], wanted: str) -> None:
+    if header.get("format") != wanted:
+        raise UserError(f"{path}: a file of format {header.get('format')!r}, where {wanted!r} is needed")
+
+
+def _load(path: Path, model: DiT, tensors: Mapping[str, Tensor]) -> None:
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise UserError(f"{path}: does not fit the architecture that its own header names: {error}")

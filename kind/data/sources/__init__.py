@@ -1,0 +1,85 @@
+"""Where images come from: one module a source, found by name.  Importing this imports no numpy.
+
+A module `kind/data/sources/NAME.py` that defines `SOURCE` is a source; an entry in the `data` section of a params file
+uses it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class SourceOptions(BaseModel):
+    """Base of the options of a source: unknown keys and values of another type are refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+@dataclass(frozen=True)
+class RawData:
+    """All images of a source.  images: uint8 [N, H, W, C]; labels: int64 [N], positions in class_names.
+
+    notes: JSON-like facts for the manifest: versions, checksums of files read.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Source:
+    """One origin of labelled images.  The functions take an instance of `options`; all but `load` are quick and light.
+
+    load: reads or draws everything; the same options give the same bytes.  Called only where nothing is missing.
+    class_names: the classes in order, or None where only the data can tell.
+    class_counts: images of each class, or None where only the data can tell.
+    missing: what this machine lacks for `load`, a line each: the thing and how to get it.
+    """
+
+    name: str
+    options: type[SourceOptions]
+    load: Callable[[Any], RawData]
+    class_names: Callable[[Any], tuple[str, ...] | None] = lambda options: None
+    class_counts: Callable[[Any], dict[str, int] | None] = lambda options: None
+    missing: Callable[[Any], list[str]] = lambda options: []
+
+
+def package_folder(package: str) -> Path | None:
+    """Folder of an installed package, without importing it; None if it is not installed."""
+    spec = importlib.util.find_spec(package)
+    return None if spec is None or not spec.submodule_search_locations else Path(spec.submodule_search_locations[0])
+
+
+def missing_files(package: str, parts: list[tuple[str, ...]], requirement: str) -> list[str]:
+    """A line for each file (path parts below the package's folder) that an installed package should hold but lacks."""
+    folder = package_folder(package)
+    if folder is None:
+        return [f"the Python package {requirement}: install it with `pip install {requirement}`"]
+    remedy = f"install {requirement} again with `pip install --force-reinstall {requirement}`"
+    return [f"{path}: {remedy}" for part in parts if not (path := folder.joinpath(*part)).is_file()]
+
+
+def _discover() -> dict[str, Source]:
+    sources = {}
+    for found in pkgutil.iter_modules(__path__):
+        source = getattr(importlib.import_module(f"{__name__}.{found.name}"), "SOURCE", None)
+        if source is not None:
+            assert source.name not in sources, f"two sources are named {source.name!r}; the second is {found.name}.py"
+            sources[source.name] = source
+    return sources
+
+
+SOURCES = _discover()

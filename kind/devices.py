@@ -1,0 +1,45 @@
+"""Choice of device and precision, and the settings that make a job's numbers repeatable."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+from kind.errors import UserError
+
+
+def choose_device(wanted: str) -> torch.device:
+    """`auto` is CUDA where there is a GPU; `cuda` without one is an error."""
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise UserError(
+            "compute.device: cuda was asked for, but this machine has no usable CUDA device",
+            hint="write `device: auto` (falls back to the CPU) or run where there is a GPU",
+        )
+    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def choose_precision(wanted: str, device: torch.device) -> str:
+    """`auto` is bfloat16 autocast on CUDA and float32 elsewhere."""
+    return ("bfloat16" if device.type == "cuda" else "float32") if wanted == "auto" else wanted
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager:
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
+
+
+def prepare_torch(threads: int) -> None:
+    """A fixed number of threads and full float32 products: both can move a result."""
+    torch.set_num_threads(threads)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: the GPU's peak allocation, or the process's peak resident size on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

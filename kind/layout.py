@@ -1,0 +1,128 @@
+"""Where everything of an experiment lies under `results/<experiment>/`: the one place that knows file names.
+
+The Snakefile calls these functions with `{wildcards}`, the stages with names.  Imports no torch.
+
+Folders whose number of files depends on the params (tailors, adapted, samples) are declared to Snakemake as folders;
+what reads them depends on the job's record beside them, which holds the checksum of every file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kind.params import InceptionExtractor, TrainedExtractor
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Layout:
+    root: Path
+
+    def record(self, folder: Path, name: str) -> Path:
+        """What a job read, wrote and was told: `<stage>.json` beside its outputs."""
+        return folder / f"{name}.json"
+
+    def data(self, data: str) -> Path:
+        return self.root / "data" / data
+
+    def data_files(self, data: str) -> list[Path]:
+        return [*(self.data(data) / f"{split}.npz" for split in SPLITS), self.data(data) / "manifest.json"]
+
+    @property
+    def extractor(self) -> Path:
+        return self.root / "extractor" / "extractor.safetensors"
+
+    def extractor_weights(self, extractor: TrainedExtractor | InceptionExtractor) -> Path:
+        """Of the network trained here, or the Inception weights that the params name."""
+        return self.extractor if extractor.type == "trained" else Path(extractor.weights_path)
+
+    def reference(self, task: str) -> Path:
+        return self.root / "reference" / f"{task}.npz"
+
+    def judge(self, task: str) -> Path:
+        return self.root / "reference" / f"{task}.judge.npz"
+
+    def backbone(self, backbone: str) -> Path:
+        return self.root / "backbones" / backbone
+
+    def backbone_model(self, backbone: str) -> Path:
+        return self.backbone(backbone) / "model.safetensors"
+
+    def backbone_files(self, backbone: str) -> list[Path]:
+        names = ("model.safetensors", "raw.safetensors", "train.csv", "cost.json", "preview.npz")
+        return [self.backbone(backbone) / name for name in names]
+
+    def learngenes(self, backbone: str) -> Path:
+        return self.root / "learngenes" / backbone / "learngenes.safetensors"
+
+    def tailors(self, backbone: str, count: int) -> list[Path]:
+        """One file a class, numbered in the order of pre-training classes (names may not fit a file name)."""
+        return [self.tailor_folder(backbone) / f"class_{index:04d}.safetensors" for index in range(count)]
+
+    def tailor_folder(self, backbone: str) -> Path:
+        return self.learngenes(backbone).with_name("tailors")
+
+    def run(self, task: str, method: str, seed: int | str) -> Path:
+        return self.root / "runs" / task / method / f"seed_{seed}"
+
+    def adapted(self, run: Path, step: int) -> Path:
+        """What the method trained, averaged, after `step` steps."""
+        return self.adapted_folder(run) / f"step_{step:06d}.safetensors"
+
+    def adapted_folder(self, run: Path) -> Path:
+        return run / "adapted"
+
+    def adapted_files(self, run: Path, steps: list[int]) -> list[Path]:
+        kept = [self.adapted(run, step) for step in steps]
+        return [*kept, self.raw_adapted(run), run / "train.csv", run / "cost.json"]
+
+    def raw_adapted(self, run: Path) -> Path:
+        """The same after the last step, not averaged."""
+        return self.adapted_folder(run) / "raw.safetensors"
+
+    def start(self, form: str | None, backbone: str | None) -> Path | None:
+        """The file that a method begins with: a dense backbone, learngenes, or nothing."""
+        if form is None:
+            return None
+        return self.learngenes(backbone) if form == "kind" else self.backbone_model(backbone)
+
+    def samples(self, run: Path, step: int, count: int, shard_size: int) -> list[Path]:
+        """Shards of at most `shard_size` images."""
+        folder = self.sample_folder(run) / f"step_{step:06d}"
+        return [folder / f"shard_{index:03d}.npz" for index in range(-(-count // shard_size))]
+
+    def sample_folder(self, run: Path) -> Path:
+        return run / "samples"
+
+    def metrics(self, run: Path) -> Path:
+        return run / "metrics.json"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report"
+
+    @property
+    def report_tables(self) -> Path:
+        return self.report / "tables"
+
+    @property
+    def report_plots(self) -> Path:
+        return self.report / "plots"
+
+    @property
+    def report_grids(self) -> Path:
+        return self.report / "grids"
+
+    def report_files(self) -> list[Path]:
+        return [self.report / name for name in ("index.html", "metrics.csv", "curves.csv")]
+
+    def log(self, stage: str, *parts: str | int) -> Path:
+        return self.root.joinpath("logs", stage, "_".join(str(part) for part in parts) + ".log")
+
+    def state(self, stage: str, *parts: str | int) -> Path:
+        """What a running job needs to resume; undeclared, since Snakemake deletes a failed job's outputs."""
+        return self.root.joinpath("state", stage, *(str(part) for part in parts))

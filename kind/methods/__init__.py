@@ -1,0 +1,85 @@
+"""Ways to adapt a backbone to a task: one module a method, found by name.  Importing this imports no torch.
+
+A module `kind/methods/NAME.py` that defines `METHOD` is a method; an entry in the `methods` section of a params file
+runs it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from kind.models.presets import Preset
+
+if TYPE_CHECKING:
+    from kind.models.dit import DiT
+
+
+class MethodOptions(BaseModel):
+    """Options that every method has; a method's own come on top."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+    learning_rate: Annotated[float, Field(gt=0)] | None = None  # None: the experiment's finetune.learning_rate
+
+
+class DenseStart(MethodOptions):
+    backbone: str = "dense"
+
+
+class LearngeneStart(MethodOptions):
+    backbone: str = "kind"
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """What a method may know of a run: the task's number of classes, the seed, and how many tailors each matrix of the
+    factorized backbone had for all its classes together (0 for other backbones)."""
+
+    num_classes: int
+    seed: int
+    seen_tailors: int = 0
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to adapt a backbone.
+
+    start: what it is given: `dense` (a dense backbone), `kind` (the learngenes of a factorized backbone, without
+        tailors) or None (freshly initialised weights).  The label table already holds the task's rows.
+    attach: changes the model in place, every parameter frozen before, and sets `requires_grad` on what it trains.
+        The label table is trained whatever it says: the treatment is one for all methods.
+    trainable_parameters: the formula for what `attach` makes trainable, without the label table.
+    merge: folds what was added into plain weights for deployment; None where nothing needs folding.
+    problem: why the options do not fit a model, or None.
+    """
+
+    name: str
+    title: str
+    source: str
+    options: type[MethodOptions]
+    start: Literal["dense", "kind"] | None
+    attach: Callable[[DiT, MethodOptions, Adaptation], None]
+    trainable_parameters: Callable[..., int]
+    merge: Callable[[DiT], DiT] | None = None
+    problem: Callable[..., str | None] = lambda options, shape, backbone, num_seen_classes, num_classes: None
+
+
+def _discover() -> dict[str, Method]:
+    modules = (importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__))
+    methods = [module.METHOD for module in modules if hasattr(module, "METHOD")]
+    return {method.name: method for method in methods}
+
+
+def block_linears(shape: Preset) -> list[tuple[int, int]]:
+    """(in, out) of the six matrices of a block: q, k, v, o, in, out."""
+    width = shape.width
+    return [(width, width)] * 4 + [(width, 4 * width), (4 * width, width)]
+
+
+METHODS = _discover()

@@ -1,0 +1,96 @@
+"""KIND's adaptation: inherited learngenes, frozen, with fresh tailors for the task's classes (KIND, figure 3).
+
+The paper does not say how fresh tailors are drawn or how many a task gets; the options and defaults are ours.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from kind.methods import Adaptation, LearngeneStart, Method, block_linears
+from kind.models.presets import Preset
+
+if TYPE_CHECKING:
+    from kind.models.dit import DiT
+
+
+class Options(LearngeneStart):
+    """num_tailors: per class and matrix; None: `tailor_budget` shared among the task's classes, at least 1.
+
+    tailor_budget: tailors of all classes per matrix; None: as many as the backbone was pre-trained with.
+    """
+
+    num_tailors: Annotated[int, Field(ge=1)] | None = None
+    tailor_budget: Annotated[int, Field(ge=1)] | None = None
+    tailor_start: Literal["random", "zero"] = "random"
+    learngenes: Literal["frozen", "trained"] = "frozen"
+    train_dense: Literal["none", "biases", "all"] = "none"
+
+
+def tailors_per_class(options: Options, seen_tailors: int, num_classes: int) -> int:
+    """Tailors that each class of a task gets in every matrix; seen_tailors: those of all pre-training classes."""
+    if options.num_tailors is not None:
+        return options.num_tailors
+    return max(1, (options.tailor_budget or seen_tailors) // num_classes)
+
+
+def attach(model: DiT, options: Options, task: Adaptation) -> None:
+    from kind.models.factorized import LEARNGENE_TENSORS, TAILOR_TENSORS
+    from kind.models.learngene import add_fresh_tailors
+
+    count = tailors_per_class(options, task.seen_tailors, task.num_classes)
+    add_fresh_tailors(model, task.num_classes, count, options.tailor_start, task.seed)
+    for name, parameter in model.named_parameters():
+        kind = name.rsplit(".", 1)[-1]
+        if kind in TAILOR_TENSORS:
+            trained = True
+        elif kind in LEARNGENE_TENSORS:
+            trained = options.learngenes == "trained"
+        else:
+            trained = options.train_dense == "all" or (options.train_dense == "biases" and kind == "bias")
+        parameter.requires_grad_(trained)
+
+
+def trainable_parameters(model: DiT, options: Options, task: Adaptation) -> int:
+    """C * N_T * depth * sum over matrices of (in + out + 1), plus what the options unfreeze."""
+    shape = Preset(model.config.depth, model.config.width, model.config.num_heads, model.config.patch_size)
+    component = shape.depth * sum(inputs + outputs + 1 for inputs, outputs in block_linears(shape))
+    total = task.num_classes * model.factorization.num_tailors * component
+    if options.learngenes == "trained":
+        total += model.factorization.num_learngenes * component
+    if options.train_dense == "none":
+        return total
+    factors = ("learngene_u", "learngene_s", "learngene_v", "tailor_u", "tailor_s", "tailor_v")
+    dense = {name: p for name, p in model.named_parameters() if name.rsplit(".", 1)[-1] not in factors}
+    if options.train_dense == "biases":
+        dense = {name: p for name, p in dense.items() if name.endswith("bias")}
+    return total + sum(p.numel() for p in dense.values() if p is not model.label_table)
+
+
+def problem(options: Options, shape: Preset, backbone: object, num_seen_classes: int, num_classes: int) -> str | None:
+    if options.num_tailors is not None and options.tailor_budget is not None:
+        return "num_tailors and tailor_budget are two ways to say one thing; give one"
+    if backbone is None:
+        return None
+    count = tailors_per_class(options, backbone.num_tailors * num_seen_classes, num_classes)
+    active = backbone.num_learngenes + count
+    if active > shape.width:
+        return (
+            f"impossible rank: {backbone.num_learngenes} learngenes + {count} tailors a class = {active} active "
+            f"components exceed the rank {shape.width}; lower num_tailors or tailor_budget"
+        )
+    return None
+
+
+METHOD = Method(
+    name="kind",
+    title="KIND",
+    source="Xie et al. 2025, section 3",
+    options=Options,
+    start="kind",
+    attach=attach,
+    trainable_parameters=trainable_parameters,
+    problem=problem,
+)

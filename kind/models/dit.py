@@ -1,0 +1,177 @@
+"""DiT (Peebles & Xie 2023) from diffusers' blocks, wired and initialised as the paper has it.
+
+diffusers' `DiTTransformer2DModel` holds one timestep-and-label embedder in every block, drops labels in each of them
+on its own, and starts from torch's default initialisation.  Here one embedder serves all blocks and the final layer
+(evaluated once per forward), labels are dropped before the model, and the weights start as DiT's do.  Kept from
+diffusers, so that its stock class loads our exports: the timestep frequencies (`downscale_freq_shift=1`; DiT has 0).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kind.diffusers_parts import DiTTransformer2DModel
+from kind.models.gate import ClassGate
+
+EMBEDDER = "transformer_blocks.{}.norm1.emb."
+LABEL_TABLE = "embedder.class_embedder.embedding_table.weight"
+
+
+@dataclass(frozen=True)
+class DiTConfig:
+    """What defines a DiT's shape; `num_classes` excludes the null class, which is row `num_classes`."""
+
+    depth: int
+    width: int
+    num_heads: int
+    patch_size: int
+    image_size: int
+    channels: int
+    num_classes: int
+    learned_variance: bool = False
+
+    @property
+    def out_channels(self) -> int:
+        return self.channels * (2 if self.learned_variance else 1)
+
+    @property
+    def num_tokens(self) -> int:
+        return (self.image_size // self.patch_size) ** 2
+
+    def stock_arguments(self) -> dict:
+        """Arguments of `DiTTransformer2DModel` for this shape (`norm_eps` 1e-6 as in DiT, diffusers has 1e-5)."""
+        return {
+            "num_attention_heads": self.num_heads,
+            "attention_head_dim": self.width // self.num_heads,
+            "in_channels": self.channels,
+            "out_channels": self.out_channels,
+            "num_layers": self.depth,
+            "sample_size": self.image_size,
+            "patch_size": self.patch_size,
+            "num_embeds_ada_norm": self.num_classes,
+            "norm_eps": 1e-6,
+        }
+
+    def to_dict(self) -> dict:
+        return asdict(self)
+
+
+class DiT(nn.Module):
+    """A class-conditional diffusion transformer whose blocks may hold factorized linears behind a class gate.
+
+    Parameter names are diffusers', but for the one embedder, which is `embedder.*` here.
+    `gate` is None for an ordinary (dense) model.
+    """
+
+    def __init__(self, config: DiTConfig):
+        super().__init__()
+        stock = DiTTransformer2DModel(**config.stock_arguments())
+        self.config = config
+        self.gate: ClassGate | None = None
+        self.embedder = stock.transformer_blocks[0].norm1.emb
+        self.embedder.class_embedder.dropout_prob = 0.0  # labels are dropped once, by the training objective
+        self.pos_embed = stock.pos_embed
+        self.transformer_blocks = stock.transformer_blocks
+        for block in self.transformer_blocks:
+            block.norm1.emb = GivenConditioning()
+        self.norm_out, self.proj_out_1, self.proj_out_2 = stock.norm_out, stock.proj_out_1, stock.proj_out_2
+        initialise_as_dit(self)
+
+    def forward(self, images: Tensor, timesteps: Tensor, labels: Tensor, gate_labels: Tensor | None = None) -> Tensor:
+        """Prediction for noisy images.  [B, C, H, W], [B], [B] -> [B, C or 2C, H, W].
+
+        labels: 0..num_classes, where num_classes is the null class.  gate_labels: whose tailors are used, if that
+        differs from `labels` (null gate policy `true_class`).
+        """
+        if self.gate is not None:
+            self.gate.open(labels if gate_labels is None else gate_labels)
+        hidden = self.pos_embed(images)
+        conditioning = self.embedder(timesteps, labels, hidden_dtype=hidden.dtype)
+        for block in self.transformer_blocks:
+            hidden = block(hidden, timestep=conditioning)
+        shift, scale = self.proj_out_1(F.silu(conditioning)).chunk(2, dim=1)
+        hidden = self.norm_out(hidden) * (1 + scale[:, None]) + shift[:, None]
+        return self._unpatchify(self.proj_out_2(hidden))
+
+    def _unpatchify(self, tokens: Tensor) -> Tensor:
+        """[B, N, P * P * C] -> [B, C, H, W]."""
+        side, patch, channels = self.config.image_size // self.config.patch_size, self.config.patch_size, -1
+        grid = tokens.unflatten(1, (side, side)).unflatten(3, (patch, patch, channels))
+        return grid.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
+
+    @property
+    def label_table(self) -> nn.Parameter:
+        """[num_classes + 1, width]; the last row is the null class."""
+        return self.embedder.class_embedder.embedding_table.weight
+
+
+class GivenConditioning(nn.Module):
+    """Stands where diffusers has a block's own embedder: hands on the conditioning that the model computed once."""
+
+    def forward(
+        self, conditioning: Tensor, class_labels: None = None, hidden_dtype: torch.dtype | None = None
+    ) -> Tensor:
+        return conditioning
+
+
+def initialise_as_dit(model: DiT) -> None:
+    """DiT's `initialize_weights`: Xavier linears, normal(0.02) embedders, zero AdaLN and output layers.
+
+    DiT draws q, k and v as one [3 D, D] matrix; apart, Xavier's bound is that of the fused one (gain 1/sqrt 2).
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            nn.init.zeros_(module.bias)
+    for block in model.transformer_blocks:
+        for projection in (block.attn1.to_q, block.attn1.to_k, block.attn1.to_v):
+            nn.init.xavier_uniform_(projection.weight, gain=2**-0.5)
+        nn.init.zeros_(block.norm1.linear.weight)
+    nn.init.xavier_uniform_(model.pos_embed.proj.weight.flatten(1))
+    nn.init.zeros_(model.pos_embed.proj.bias)
+    nn.init.normal_(model.label_table, std=0.02)
+    nn.init.normal_(model.embedder.timestep_embedder.linear_1.weight, std=0.02)
+    nn.init.normal_(model.embedder.timestep_embedder.linear_2.weight, std=0.02)
+    for layer in (model.proj_out_1, model.proj_out_2):
+        nn.init.zeros_(layer.weight)
+
+
+def build_dit(config: DiTConfig, seed: int) -> DiT:
+    """A freshly initialised DiT; the same seed gives the same weights whatever was drawn before."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return DiT(config)
+
+
+def renew_label_table(model: DiT, num_classes: int, seed: int, start: str) -> DiT:
+    """Give the model rows for `num_classes` new classes and keep its null row.
+
+    start: `random` draws rows as DiT's initialisation does, `null` copies the null row.
+    """
+    old_null = model.label_table.detach()[-1:]
+    rows = old_null.expand(num_classes, -1)
+    if start == "random":
+        generator = torch.Generator().manual_seed(seed)
+        rows = 0.02 * torch.randn(num_classes, old_null.shape[1], generator=generator).to(old_null)
+    class_embedder = model.embedder.class_embedder
+    class_embedder.embedding_table = nn.Embedding.from_pretrained(torch.cat([rows, old_null]), freeze=False)
+    class_embedder.num_classes = num_classes
+    model.config = replace(model.config, num_classes=num_classes)
+    return model
+
+
+def to_diffusers(model: DiT) -> DiTTransformer2DModel:
+    """The same function as diffusers' stock class, for a model whose linears are all dense."""
+    if model.gate is not None:
+        raise ValueError("a model with a class gate has no plain dense form")
+    stock = DiTTransformer2DModel(**model.config.stock_arguments()).eval()
+    weights = model.state_dict()
+    embedder = {name: weights.pop(name) for name in list(weights) if name.startswith("embedder.")}
+    for index in range(model.config.depth):
+        weights |= {EMBEDDER.format(index) + name.removeprefix("embedder."): value for name, value in embedder.items()}
+    stock.load_state_dict(weights)
+    return stock

@@ -1,0 +1,67 @@
+"""Taking a KIND model apart into learngenes and tailors, and putting parts together (KIND, section 3, figure 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from kind.models.dit import LABEL_TABLE, DiT, DiTConfig
+from kind.models.factorized import TAILOR_TENSORS, Factorization, draw_tailors, factorized_layers, make_room
+
+Tensors = dict[str, Tensor]
+
+
+def take_apart(model: DiT) -> tuple[Tensors, list[Tensors]]:
+    """Shared part and one part a class.
+
+    The shared part holds learngenes, dense layers, biases and the null label's row [1, width]; a class's part holds its
+    tailors ([T, out], [T], [T, in] for each matrix) and its label's row [width].
+    """
+    state = {name: tensor.detach() for name, tensor in model.state_dict().items()}
+    owned = {name for name in state if name.rsplit(".", 1)[-1] in TAILOR_TENSORS}
+    shared = {name: tensor for name, tensor in state.items() if name not in owned and name != LABEL_TABLE}
+    shared[LABEL_TABLE] = state[LABEL_TABLE][-1:]
+    parts = [{name: state[name][row] for name in (*owned, LABEL_TABLE)} for row in range(model.config.num_classes)]
+    return shared, parts
+
+
+def assemble(
+    config: DiTConfig, factorization: Factorization, shared: Mapping[str, Tensor], parts: Sequence[Mapping[str, Tensor]]
+) -> DiT:
+    """A model of the shared part and any classes' parts, whose labels are the parts' order.
+
+    With no parts the model is learngenes alone and knows only the null label.  Raises RuntimeError naming tensors
+    that are missing or of another shape.
+    """
+    num_tailors = factorization.num_tailors if parts else 0
+    model = DiT(replace(config, num_classes=len(parts)))
+    make_room(model, replace(factorization, num_tailors=num_tailors))
+    state = dict(shared)
+    state[LABEL_TABLE] = torch.cat([*(part[LABEL_TABLE][None] for part in parts), shared[LABEL_TABLE]])
+    for name, layer in factorized_layers(model):
+        for tensor in TAILOR_TENSORS:
+            key = f"{name}.{tensor}"
+            state[key] = torch.stack([part[key] for part in parts]) if parts else getattr(layer, tensor).detach()
+    model.load_state_dict(state)
+    return model
+
+
+def add_fresh_tailors(model: DiT, num_classes: int, num_tailors: int, start: str, seed: int) -> DiT:
+    """Give a model of learngenes alone freshly drawn tailors for `num_classes` unseen classes.
+
+    The label table must already have the new classes' rows.  start: see `draw_tailors`.
+    """
+    gate = model.gate
+    gate.num_classes = num_classes
+    model.factorization = replace(model.factorization, num_tailors=num_tailors)
+    generator = torch.Generator().manual_seed(seed)
+    for _, layer in factorized_layers(model):
+        layer.num_tailors = num_tailors
+        for name, shape in zip(TAILOR_TENSORS, ((layer.out_features,), (), (layer.in_features,)), strict=True):
+            rows = torch.zeros(num_classes, num_tailors, *shape, dtype=layer.bias.dtype)
+            setattr(layer, name, torch.nn.Parameter(rows))
+        draw_tailors(layer, start, generator)
+    return model

@@ -1,0 +1,212 @@
+"""The params files: one strict, typed model of `params/*.yaml`.  Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from kind.data.sources import SOURCES
+from kind.methods import METHODS
+from kind.models.presets import PRESETS, Preset
+
+PositiveInt = Annotated[int, Field(ge=1)]
+NaturalInt = Annotated[int, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+def _class_name(value: Any) -> Any:
+    """Digits may be written as numbers; `no` and `on` are booleans to YAML and must be quoted."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+ClassName = Annotated[str, BeforeValidator(_class_name), Field(min_length=1)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Compute(Section):
+    """Where and how jobs run.  Of these only `precision` may move a result."""
+
+    threads: PositiveInt = 1
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    checkpoint_seconds: PositiveFloat = 60.0
+
+
+class Split(Section):
+    """Shares of a source's images, stratified by class and seeded."""
+
+    train: PositiveFloat = 0.5
+    validation: PositiveFloat = 0.15
+    test: PositiveFloat = 0.35
+    seed: NaturalInt = 0
+
+
+class DataSet(Section):
+    source: Literal[tuple(SOURCES)]
+    options: dict[str, Any] = {}
+    split: Split = Split()
+
+
+class Model(Section):
+    preset: Literal[tuple(PRESETS)]
+    depth: PositiveInt | None = None
+    width: PositiveInt | None = None
+    num_heads: PositiveInt | None = None
+    patch_size: PositiveInt | None = None
+
+    def shape(self) -> Preset:
+        """The preset with the overrides that the file gives."""
+        given = {field: value for field in Preset._fields if (value := getattr(self, field)) is not None}
+        return PRESETS[self.preset]._replace(**given)
+
+
+class DiffusionParams(Section):
+    schedule: Literal["linear", "cosine"] = "linear"
+    prediction: Literal["epsilon", "v"] = "epsilon"
+    learned_variance: bool = False
+    num_train_timesteps: PositiveInt = 1000
+
+
+class DenseBackbone(Section):
+    form: Literal["dense"]
+
+
+class KindBackbone(Section):
+    form: Literal["kind"]
+    num_learngenes: PositiveInt
+    num_tailors: PositiveInt
+    null_gate: Literal["learngenes", "true_class"] = "learngenes"
+    overcomplete: bool = False
+
+
+Backbone = Annotated[DenseBackbone | KindBackbone, Field(discriminator="form")]
+
+
+class Training(Section):
+    """Settings that every training run has: AdamW, warm-up, decay, EMA with warm-up, label dropout."""
+
+    steps: PositiveInt
+    batch_size: PositiveInt
+    learning_rate: PositiveFloat
+    warmup_steps: NaturalInt = 0
+    learning_rate_schedule: Literal["constant", "cosine"] = "constant"
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    gradient_clip: PositiveFloat | None = None
+    ema_decay: Share = 0.9999
+    label_dropout: Share = 0.1
+    log_every: PositiveInt = 10
+
+
+class Pretrain(Training):
+    data: str
+    classes: Annotated[list[ClassName], Field(min_length=1)]
+    seed: NaturalInt = 0
+
+
+class Finetune(Training):
+    label_table: Literal["random", "null"] = "random"
+
+
+class Task(Section):
+    data: str
+    classes: Annotated[list[ClassName], Field(min_length=1)]
+    images_per_class: PositiveInt | None = None
+    seed: NaturalInt = 0
+    guidance_scale: Annotated[float, Field(ge=1)] | None = None
+
+
+class Sampling(Section):
+    """The sampler's part of the protocol."""
+
+    sampler: Literal["ddpm", "ddim", "dpm"]
+    num_inference_steps: PositiveInt
+    timestep_spacing: Literal["linspace", "leading", "trailing"] = "leading"
+    guidance_scale: Annotated[float, Field(ge=1)] = 1.0
+    guided_channels: Literal["all", "first_three"] = "all"
+    clip_sample: bool = False
+    weights: Literal["ema", "raw"] = "ema"
+    num_samples: PositiveInt
+    curve_num_samples: PositiveInt | None = None
+    shard_size: PositiveInt = 10_000
+    batch_size: PositiveInt = 100
+    seed: NaturalInt = 0
+
+
+class TrainedExtractor(Section):
+    """A small network trained on the training images of the experiment's tasks."""
+
+    type: Literal["trained"]
+    name: Annotated[str, Field(pattern="^[a-z][a-z0-9]*$")]
+    feature_dim: PositiveInt = 32
+    steps: PositiveInt = 400
+    batch_size: PositiveInt = 64
+    learning_rate: PositiveFloat = 3.0e-3
+    seed: NaturalInt = 0
+
+
+class InceptionExtractor(Section):
+    """torch-fidelity's Inception network, its weights given by a path on this machine."""
+
+    type: Literal["inception"]
+    weights_path: str
+
+    @property
+    def name(self) -> str:
+        return "inception"
+
+
+class Evaluation(Section):
+    """The measuring part of the protocol."""
+
+    extractor: Annotated[TrainedExtractor | InceptionExtractor, Field(discriminator="type")]
+    reference: Literal["train", "test", "all"] = "test"
+    num_reference: PositiveInt | None = None
+    reference_seed: NaturalInt = 0
+    batch_size: PositiveInt = 100
+    curve: list[Annotated[float, Field(gt=0, lt=1)]] = []
+
+
+class Experiment(Section):
+    """One params file.  `name` is the file's own."""
+
+    name: str
+    description: str = ""
+    seeds: Annotated[list[NaturalInt], Field(min_length=1)]
+    compute: Compute = Compute()
+    data: Annotated[dict[str, DataSet], Field(min_length=1)]
+    model: Model
+    diffusion: DiffusionParams = DiffusionParams()
+    backbones: dict[str, Backbone]
+    pretrain: Pretrain
+    tasks: Annotated[dict[str, Task], Field(min_length=1)]
+    finetune: Finetune
+    methods: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
+    sampling: Sampling
+    evaluation: Evaluation
+
+    def method_options(self, label: str) -> BaseModel:
+        """The typed options of a methods entry; `method` names the method where the entry has another name."""
+        entry = dict(self.methods[label])
+        return METHODS[entry.pop("method", label)].options.model_validate(entry)
+
+    def method_name(self, label: str) -> str:
+        return self.methods[label].get("method", label)
+
+    def backbone_of(self, label: str) -> str | None:
+        """Name of the backbone that a methods entry starts from; None for a method that starts from nothing."""
+        return getattr(self.method_options(label), "backbone", None)
+
+    def curve_steps(self) -> list[int]:
+        """Steps at which a run is evaluated; the last is the end."""
+        steps = self.finetune.steps
+        return sorted({max(1, round(share * steps)) for share in self.evaluation.curve} | {steps})
+
+    def runs(self) -> Iterator[tuple[str, str, int]]:
+        """Every (task, method, seed)."""
+        return ((task, method, seed) for task in self.tasks for method in self.methods for seed in self.seeds)

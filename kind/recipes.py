@@ -1,0 +1,137 @@
+"""What each job depends on: its own part of the params, and the version of its stage.
+
+The digest of a recipe stands in the job's command, so Snakemake reruns a job exactly when its recipe changes; the
+manifest holds the whole of it.  Results of upstream jobs are no part of a recipe: they are the job's input files.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kind.artifacts import digest
+from kind.methods import METHODS
+from kind.params import Experiment
+
+# Raise a stage's number when its code changes what it writes: edits of kind/*.py alone rerun nothing.
+STAGE_VERSIONS = {
+    "prepare": 1,
+    "extractor": 1,
+    "reference": 1,
+    "pretrain": 1,
+    "extract": 1,
+    "finetune": 1,
+    "sample": 1,
+    "evaluate": 1,
+    "report": 1,
+}
+
+Recipe = dict[str, Any]
+
+
+def prepare(experiment: Experiment, data: str) -> Recipe:
+    return _recipe("prepare", data=experiment.data[data].model_dump())
+
+
+def extractor(experiment: Experiment) -> Recipe:
+    classes = [[task.data, task.classes] for task in experiment.tasks.values()]
+    return _recipe("extractor", extractor=experiment.evaluation.extractor.model_dump(), classes=classes)
+
+
+def reference(experiment: Experiment, task: str) -> Recipe:
+    return _recipe("reference", classes=_classes(experiment, task), protocol=_reference_protocol(experiment))
+
+
+def pretrain(experiment: Experiment, backbone: str) -> Recipe:
+    return _recipe(
+        "pretrain",
+        model=experiment.model.shape()._asdict(),
+        diffusion=experiment.diffusion.model_dump(),
+        backbone=experiment.backbones[backbone].model_dump(),
+        pretrain=experiment.pretrain.model_dump(),
+        sampling=_sampler(experiment, None),
+        precision=experiment.compute.precision,
+    )
+
+
+def extract(experiment: Experiment, backbone: str) -> Recipe:
+    return _recipe("extract", num_classes=len(experiment.pretrain.classes))
+
+
+def finetune(experiment: Experiment, task: str, method: str, seed: int) -> Recipe:
+    options = experiment.method_options(method)
+    name = experiment.method_name(method)
+    fresh = {}
+    if METHODS[name].start is None:  # nothing is inherited, so the network's shape comes from the params
+        fresh = {"model": experiment.model.shape()._asdict(), "diffusion": experiment.diffusion.model_dump()}
+    return _recipe(
+        "finetune",
+        method=name,
+        options=options.model_dump(),
+        task=experiment.tasks[task].model_dump(exclude={"guidance_scale"}),
+        finetune=experiment.finetune.model_dump(),
+        steps=experiment.curve_steps(),
+        seed=seed,
+        precision=experiment.compute.precision,
+        **fresh,
+    )
+
+
+def sample(experiment: Experiment, task: str, method: str, seed: int) -> Recipe:
+    return _recipe(
+        "sample",
+        sampling=_sampler(experiment, task),
+        shard_size=experiment.sampling.shard_size,
+        steps=experiment.curve_steps(),
+        seed=seed,
+        precision=experiment.compute.precision,
+    )
+
+
+def evaluate(experiment: Experiment, task: str, method: str, seed: int) -> Recipe:
+    return _recipe("evaluate", protocol=protocol(experiment, task), classes=_classes(experiment, task))
+
+
+def report(experiment: Experiment) -> Recipe:
+    return _recipe("report", experiment=experiment.model_dump(exclude={"compute"}))
+
+
+def protocol(experiment: Experiment, task: str) -> Recipe:
+    """Everything of the params that can move a metric of a task, to be copied beside every value."""
+    return {
+        "sampling": _sampler(experiment, task),
+        "reference": _reference_protocol(experiment),
+        "precision": experiment.compute.precision,
+        "training_steps": experiment.finetune.steps,
+    }
+
+
+def recipe_digest(recipe: Recipe) -> str:
+    return digest(recipe)
+
+
+def _recipe(stage: str, **parts: Any) -> Recipe:
+    return {"stage": stage, "version": STAGE_VERSIONS[stage], **parts}
+
+
+def _sampler(experiment: Experiment, task: str | None) -> Recipe:
+    settings = experiment.sampling.model_dump(exclude={"shard_size"})
+    own = experiment.tasks[task].guidance_scale if task is not None else None
+    if own is not None:
+        settings["guidance_scale"] = own
+    settings["curve_num_samples"] = settings["curve_num_samples"] or settings["num_samples"]
+    return settings
+
+
+def _reference_protocol(experiment: Experiment) -> Recipe:
+    evaluation = experiment.evaluation
+    return {
+        "set": evaluation.reference,
+        "num_reference": evaluation.num_reference,
+        "seed": evaluation.reference_seed,
+        "extractor": evaluation.extractor.name,
+        "batch_size": evaluation.batch_size,
+    }
+
+
+def _classes(experiment: Experiment, task: str) -> list:
+    return [experiment.tasks[task].data, experiment.tasks[task].classes]

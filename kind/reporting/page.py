@@ -1,0 +1,266 @@
+"""One self-contained HTML page: `page.html` and `page.css` filled in; every picture a data URI, no script."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kind.reporting.comparisons import metric_names, protocol_phrase, seeds_phrase
+from kind.reporting.grids import Panel, images_per_row, shown_classes
+from kind.reporting.labels import ARROWS, MISSING, Style, fixed, in_sentence, metric_label, plain, settings, short_count
+from kind.reporting.plots import HEIGHT, WIDTH, Plot
+from kind.reporting.runs import BackboneRecord, RunRecord, flatten, number
+from kind.reporting.tables import Cell, Column, Table
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+TEMPLATES = Path(__file__).parent
+TEMPLATE_FILES = ("page.html", "page.css")  # package data
+
+
+@dataclass(frozen=True)
+class TaskSection:
+    name: str
+    entry: Mapping[str, Any]
+    runs: Sequence[RunRecord]
+    quality: Table
+    cost: Table
+    memorisation: Table | None
+    panels: Sequence[Panel]
+    trade_off: Plot | None
+    plots: Sequence[Plot]
+
+
+@dataclass(frozen=True)
+class Page:
+    """All that the page shows; everything textual in it is data and is escaped."""
+
+    experiment: str
+    description: str
+    command: str
+    seeds: Sequence[int]
+    methods: Mapping[str, Mapping[str, Any]]
+    styles: Mapping[str, Style]
+    overview: Table
+    sections: Sequence[TaskSection]
+    backbones: Sequence[BackboneRecord]
+    backbone_plot: Plot | None
+    previews: Sequence[Panel]
+
+    @property
+    def runs(self) -> list[RunRecord]:
+        return [run for section in self.sections for run in section.runs]
+
+
+def render_page(page: Page) -> str:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "data_uri": data_uri, "heading": heading, "breakable": breakable, "settings": settings, "plain": plain,
+        "task_facts": task_facts, "shown_rows": shown_rows, "judge": judge_line, "protocol": protocol_phrase,
+    }  # fmt: skip
+    template = environment.get_template("page.html")
+    return template.render(
+        page=page,
+        findings=findings(page),
+        seeds=seeds_phrase(page.seeds),
+        caveats=caveats(page),
+        metrics=metric_glossary(page.runs),
+        protocol=protocol_fields(page.sections),
+        backbones=backbone_facts(page.backbones),
+        provenance=provenance_facts(page.runs),
+        warnings=warnings(page.runs),
+        plot_size=(round(WIDTH * 96), round(HEIGHT * 96)),
+    )
+
+
+# --- filters ----------------------------------------------------------------------------------------------------
+
+
+def data_uri(content: str | bytes, media_type: str) -> str:
+    content = content.encode() if isinstance(content, str) else content
+    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
+
+
+def breakable(name: str) -> Markup:
+    """A metric's exact name, escaped, that a narrow column may break after an underscore."""
+    from markupsafe import Markup, escape
+
+    return Markup("_<wbr>").join(escape(part) for part in name.split("_"))
+
+
+def task_facts(section: TaskSection) -> str:
+    """What a task is, in a line."""
+    classes = [str(name) for name in section.entry.get("classes", ())]
+    listed = ", ".join(classes[:12]) + (f" and {len(classes) - 12} more" if len(classes) > 12 else "")
+    facts = [f"{len(classes)} class{'es' if len(classes) != 1 else ''}: {listed}"] if classes else []
+    rest = {key: value for key, value in section.entry.items() if key != "classes" and value is not None}
+    return "; ".join(facts + [f"{key.replace('_', ' ')}: {plain(value)}" for key, value in flatten(rest).items()])
+
+
+def shown_rows(section: TaskSection) -> str:
+    """Which classes the rows of the pictures are."""
+    classes = [str(name) for name in section.entry.get("classes", ())]
+    height = next((tile.shape[0] for panel in section.panels for row in panel.tiles for tile in row), 1)
+    shown = shown_classes(len(classes), height)
+    names = ", ".join(classes[index] for index in shown)
+    which = "one row a class" if len(shown) == len(classes) else f"{len(shown)} of {len(classes)} classes"
+    return f"{which} ({names}), the first {images_per_row(height)} images of each, not selected"
+
+
+def judge_line(section: TaskSection) -> str | None:
+    """The judge's accuracy on real test images beside its agreement with samples."""
+    real = {number(run.part("judge").get("accuracy_on_real_test")) for run in section.runs} - {None}
+    if not real:
+        return None
+    found = " to ".join(f"{100 * value:.1f} %" for value in sorted({min(real), max(real)}))
+    line = f"A classifier that plays no other part is right on {found} of the real test images."
+    for place, column in enumerate(section.quality.columns):
+        if metric_label(column.name).base.startswith("accuracy_svc"):
+            cells = [(row.method, row.cells[place]) for row in section.quality.rows]
+            line += " Its agreement with the class asked for, on samples: "
+            line += ", ".join(f"{name} {_percent(cell)}" for name, cell in cells) + "."
+    return line
+
+
+def _percent(cell: Cell) -> str:
+    if cell.mean is None:
+        return MISSING
+    return f"{100 * cell.mean:.1f} %" + (f" ({cell.shortfall})" if cell.shortfall else "")
+
+
+def heading(column: Column) -> str:
+    """A column's heading whose arrow never starts a line."""
+    return column.heading.replace(" ↓", "\u00a0↓").replace(" ↑", "\u00a0↑")
+
+
+# --- what the page says -----------------------------------------------------------------------------------------
+
+
+def findings(page: Page) -> list[str]:
+    """Per task, the best method by the primary metric and its distance to the next."""
+    lines = []
+    for place, column in enumerate(page.overview.columns):
+        cells = [(row.method, row.cells[place]) for row in page.overview.rows]
+        ranked = [(name, cell) for name, cell in cells if cell.mean is not None and not cell.shortfall]
+        ranked.sort(key=lambda pair: pair[1].mean, reverse=column.direction == "higher")
+        if column.direction not in ARROWS or len(ranked) < 2:
+            continue
+        (first, best), (second, following) = ranked[:2]
+        words = in_sentence(metric_label(column.name).words)
+        extreme = "lowest" if column.direction == "lower" else "highest"
+        line = f"{column.key}: {first} has the {extreme} {words}, {_spelled(best)}; "
+        line += f"next is {second}, {_spelled(following)}"
+        if best.std is not None and following.std is not None:
+            apart = abs(best.mean - following.mean) > best.std + following.std
+            line += "" if apart else ", a difference within the spread of the seeds"
+        lines.append(f"{line}.")
+    return lines
+
+
+def _spelled(cell: Cell) -> str:
+    return f"{cell.mean_text} ± {cell.std_text}" if cell.std_text not in ("", MISSING) else cell.mean_text
+
+
+def caveats(page: Page) -> list[str]:
+    """What a reader must know before believing a number."""
+    labels = [metric_label(name) for name in metric_names(page.runs)]
+    inception = any(label.base in ("fid", "sfid", "kid", "is") for label in labels)
+    own = any(label.base.startswith(("fd_", "sfd_", "kd_")) for label in labels)
+    lines = []
+    if own and not inception:
+        lines.append(
+            "None of these metrics is FID: features come from a small network trained on this experiment's own data. "
+            "The numbers rank methods within this report and compare with no other publication."
+        )
+    elif own:
+        lines.append(
+            "Only FID, sFID, KID and Inception Score use Inception features; other names carry their extractor."
+        )
+    lines.append(
+        "Counts stand in the names: fd_digits_500_vs_180 is 500 samples against 180 reference images. "
+        "Distances between small sets are biased upwards, so only equal counts compare. "
+        "Points along a training curve may use fewer samples than the final table; each plot says its exact metric."
+    )
+    if len(page.seeds) < 5:
+        many = f"{len(page.seeds)} seeds give" if len(page.seeds) > 1 else "one seed gives"
+        lines.append(f"Only {many} a rough idea of the spread: small differences are no evidence.")
+    steps = {section.name: sorted({run.final_step for run in section.runs}) for section in page.sections}
+    for task, different in steps.items():
+        if len(different) > 1:
+            lines.append(f"{task}: runs end at different steps ({', '.join(map(str, different))}).")
+    lines.append("Times and memory were measured on the machine named in the cost tables, under whatever load it had.")
+    return lines
+
+
+def metric_glossary(runs: Sequence[RunRecord]) -> list[tuple[str, list[str], str]]:
+    """Words with arrow, exact names, meaning."""
+    entries: dict[str, tuple[str, list[str], str]] = {}
+    for name, direction in metric_names(runs).items():
+        label = metric_label(name)
+        entries.setdefault(label.base, (label.with_arrow(direction), [], label.meaning))[1].append(name)
+    return list(entries.values())
+
+
+def protocol_fields(sections: Sequence[TaskSection]) -> dict[str, Any]:
+    """shared: field -> value; tasks: task -> hash and the fields in which the tasks differ."""
+    flat = {section.name: flatten(section.runs[0].protocol) for section in sections}
+    hashes = {section.name: section.runs[0].metrics["protocol_hash"] for section in sections}
+    keys = list(dict.fromkeys(key for fields in flat.values() for key in fields))
+    shared = [key for key in keys if len({plain(fields.get(key)) for fields in flat.values()}) == 1]
+    differing = [key for key in keys if key not in shared]
+    return {
+        "shared": [(key, plain(next(iter(flat.values()))[key])) for key in shared],
+        "differing": differing,
+        "tasks": [(task, hashes[task], [plain(fields.get(key)) for key in differing]) for task, fields in flat.items()],
+    }
+
+
+def backbone_facts(backbones: Sequence[BackboneRecord]) -> list[tuple[str, list[str]]]:
+    """A row a backbone: parameters, training time, peak memory, steps."""
+    rows = []
+    for backbone in backbones:
+        parameters = backbone.manifest.get("parameters")
+        total = number(parameters.get("total")) if isinstance(parameters, Mapping) else number(parameters)
+        seconds, memory = (number(backbone.cost.get(key)) for key in ("train_seconds", "peak_memory_bytes"))
+        steps = backbone.cost.get("steps", backbone.losses[0][-1] if backbone.losses[0] else None)
+        rows.append((backbone.name, [
+            MISSING if total is None else short_count(total),
+            MISSING if steps is None else f"{steps:,}",
+            MISSING if seconds is None else fixed(seconds, 1) if seconds < 1000 else fixed(seconds, 0),
+            MISSING if memory is None else fixed(memory / 1e9, 2),
+            plain(backbone.cost.get("device")),
+        ]))  # fmt: skip
+    return rows
+
+
+def provenance_facts(runs: Sequence[RunRecord]) -> list[tuple[str, list[str]]]:
+    """Fact -> its values over all runs; more than one means that the runs were made by different code."""
+    facts: dict[str, dict[str, None]] = {}
+    for run in runs:
+        made = run.part("provenance")
+        for words, key in (("git commit", "git"), ("package digest", "code"), ("Python", "python")):
+            facts.setdefault(words, {})[plain(made.get(key))] = None
+        for package, version in (made.get("versions") or {}).items():
+            facts.setdefault(package, {})[plain(version)] = None
+    return [(words, list(values)) for words, values in facts.items()]
+
+
+def warnings(runs: Sequence[RunRecord]) -> list[tuple[str, list[str]]]:
+    """Each warning once, with the runs that gave it."""
+    grouped: dict[str, list[str]] = {}
+    for run in runs:
+        for text in run.metrics.get("warnings") or ():
+            grouped.setdefault(str(text), []).append(run.name)
+    return list(grouped.items())

@@ -1,0 +1,203 @@
+"""The report stage's work: read a finished experiment, write everything that compares its runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kind.artifacts import write_csv, write_text
+from kind.reporting import grids, plots
+from kind.reporting.comparisons import (
+    cost_table,
+    headline_metrics,
+    memorisation_table,
+    metric_names,
+    overview_table,
+    quality_table,
+    select,
+)
+from kind.reporting.labels import Style, in_sentence, method_styles, metric_label
+from kind.reporting.page import Page, TaskSection, render_page
+from kind.reporting.runs import BackboneRecord, RunRecord, curve_rows, load_backbones, load_runs, number, run_rows
+from kind.reporting.tables import write_table
+
+__all__ = ["HEADLINE", "load_runs", "write_report"]
+
+# Metric prefixes that get plots; the first that an experiment has is its primary metric.
+HEADLINE = ("fid", "fd", "sfid", "sfd", "precision", "recall", "accuracy_svc")
+
+
+def write_report(
+    experiment: str,
+    params: Mapping[str, Any],
+    folder: Path,
+    output: Path,
+    seeds: Sequence[int],
+    tasks: Mapping[str, Mapping[str, Any]],
+    methods: Mapping[str, Mapping[str, Any]],
+    command: str,
+    headline: Sequence[str] = HEADLINE,
+) -> None:
+    """Tables, plots, grids and `index.html` in `output`, from the runs under `folder` (results/<experiment>).
+
+    tasks: name -> its params, with the list `classes`; methods: label -> its params; command: what repeats all.
+    Raises UserError if a run's file is missing, or if the runs of a task have no common protocol.
+    """
+    folder, output = Path(folder), Path(output)
+    runs = load_runs(folder, tasks, methods, seeds)
+    backbones = load_backbones(folder, params.get("backbones"))
+    styles = method_styles(methods)
+    write_csv(output / "metrics.csv", run_rows(experiment, runs))
+    write_csv(output / "curves.csv", curve_rows(experiment, runs), _curve_columns(runs))
+
+    summary = {
+        "overview": overview_table(runs, tasks, methods, seeds, headline),
+        "cost": cost_table("Cost of every run", runs, methods, seeds, by_task=True),
+        "memorisation": memorisation_table("Distance to the training images", runs, methods, seeds, by_task=True),
+    }
+    for name, table in summary.items():
+        if table:
+            write_table(table, output / "summary", name)
+
+    sections = []
+    for task, entry in tasks.items():
+        of_task = select(runs, task=task)
+        metrics = headline_metrics(of_task, headline)
+        quality = quality_table(task, of_task, methods, seeds)
+        write_table(quality, output / "tables", task)
+        classes = [str(name) for name in entry.get("classes", ())]
+        panels = _panels(folder, of_task, task, classes, methods, seeds)
+        grids.write_grid(output / "grids" / f"{task}.png", f"{experiment}: {task}, seed {seeds[0]}", panels, classes)
+        sections.append(
+            TaskSection(
+                name=task,
+                entry=entry,
+                runs=of_task,
+                quality=quality,
+                cost=cost_table(f"Cost on {task}", of_task, methods, seeds, by_task=False),
+                memorisation=memorisation_table(
+                    f"Distance to the training images of {task}", of_task, methods, seeds, by_task=False
+                ),
+                panels=panels,
+                trade_off=_trade_off(output / "plots", task, of_task, styles, metrics[0]),
+                plots=_task_plots(output / "plots", task, of_task, styles, metrics),
+            )
+        )
+    page = Page(
+        experiment=experiment,
+        description=str(params.get("description") or ""),
+        command=command,
+        seeds=seeds,
+        methods=methods,
+        styles=styles,
+        overview=summary["overview"],
+        sections=sections,
+        backbones=backbones,
+        backbone_plot=_backbone_plot(output / "plots", backbones),
+        previews=_previews(backbones, [str(name) for name in params.get("pretrain", {}).get("classes", ())]),
+    )
+    write_text(output / "index.html", render_page(page))
+
+
+def _curve_columns(runs: Sequence[RunRecord]) -> list[str]:
+    names = dict.fromkeys(name for run in runs for values in run.curve.values() for name in values)
+    return ["experiment", "task", "method", "seed", "step", *names]
+
+
+# --- plots ------------------------------------------------------------------------------------------------------
+
+
+def _task_plots(
+    folder: Path, task: str, runs: Sequence[RunRecord], styles: Mapping[str, Style], metrics: Sequence[str]
+) -> list[plots.Plot]:
+    """Each headline metric against step, then the losses."""
+    by_method = {method: select(runs, method=method) for method in styles}
+    made = [_metric_curve(folder, task, by_method, styles, metric) for metric in metrics]
+    losses = [
+        plots.Series(method, styles[method], [plots.averaged(*run.losses) for run in chosen])
+        for method, chosen in by_method.items()
+    ]
+    made.append(plots.line_plot(
+        folder, f"{task}_loss", losses, "Training loss", f"{task}: mean over stretches of the log", markers=False,
+    ))  # fmt: skip
+    return [plot for plot in made if plot]
+
+
+def _trade_off(
+    folder: Path, task: str, runs: Sequence[RunRecord], styles: Mapping[str, Style], metric: str
+) -> plots.Plot | None:
+    """Quality against trainable parameters."""
+    label = metric_label(metric)
+    series = []
+    for method in styles:
+        chosen = select(runs, method=method)
+        pairs = [(number(run.part("parameters").get("trainable")), number(run.values.get(metric))) for run in chosen]
+        series.append(plots.Series(method, styles[method], [[pair] for pair in pairs if None not in pair]))
+    title = f"{task}: {in_sentence(label.with_arrow(metric_names(runs)[metric]))} against size"
+    return plots.trade_off_plot(folder, f"{task}_trade_off", series, title, metric)
+
+
+def _metric_curve(
+    folder: Path, task: str, by_method: Mapping[str, Sequence[RunRecord]], styles: Mapping[str, Style], metric: str
+) -> plots.Plot | None:
+    """Curve points may use fewer samples than the final table: one metric name a plot, never a mix."""
+    label = metric_label(metric)
+    runs = [run for chosen in by_method.values() for run in chosen]
+    counts: dict[str, int] = {}
+    for run in runs:
+        for values in run.curve.values():
+            for name in values:
+                if metric_label(name).base == label.base:
+                    counts[name] = counts.get(name, 0) + 1
+    if not counts:
+        return None
+    name = max(counts, key=counts.__getitem__)
+    series = []
+    for method, chosen in by_method.items():
+        each = [[(step, number(values.get(name))) for step, values in run.curve.items()] for run in chosen]
+        points = [[(step, value) for step, value in seed if value is not None] for seed in each]
+        series.append(plots.Series(method, styles[method], points))
+    title = label.with_arrow(metric_names(runs)[metric])
+    return plots.line_plot(folder, f"{task}_{label.base}", series, title, f"{task}: {name}", markers=True)
+
+
+def _backbone_plot(folder: Path, backbones: Sequence[BackboneRecord]) -> plots.Plot | None:
+    styles = method_styles(backbone.name for backbone in backbones)
+    series = [
+        plots.Series(backbone.name, styles[backbone.name], [plots.averaged(*backbone.losses)]) for backbone in backbones
+    ]
+    return plots.line_plot(
+        folder, "pretraining_loss", series, "Pre-training loss", "backbones: mean over stretches of the log",
+        markers=False,
+    )  # fmt: skip
+
+
+# --- pictures ---------------------------------------------------------------------------------------------------
+
+
+def _panels(
+    folder: Path,
+    runs: Sequence[RunRecord],
+    task: str,
+    classes: Sequence[str],
+    methods: Mapping[str, Any],
+    seeds: Sequence[int],
+) -> list[grids.Panel]:
+    """Real test images, then the samples of each method's first seed."""
+    panels = [grids.make_panel("real", [grids.read_real(folder / "reference" / f"{task}.npz")], classes)]
+    for method in methods:
+        (run,) = select(runs, method=method, seed=seeds[0])
+        panels.append(grids.make_panel(method, grids.read_samples(run.samples_folder), classes, method))
+    return panels
+
+
+def _previews(backbones: Sequence[BackboneRecord], classes: Sequence[str]) -> list[grids.Panel]:
+    panels = []
+    for backbone in backbones:
+        if backbone.preview is None:
+            continue
+        images, labels = grids.read_shard(backbone.preview)
+        names = list(classes) or [f"class {index}" for index in range(int(labels.max()) + 1)]
+        panels.append(grids.make_panel(backbone.name, [(images, labels)], names))
+    return panels

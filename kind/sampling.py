@@ -1,0 +1,110 @@
+"""Guided sampling: the same images whatever the shards, one fixed batch size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kind.devices import autocast
+from kind.diffusion import Diffusion, make_sampler
+from kind.models.dit import DiT
+from kind.params import Sampling
+from kind.progress import Progress
+from kind.random_streams import stream
+
+
+def balanced_labels(num_samples: int, num_classes: int) -> Tensor:
+    """Label of sample i is i modulo the number of classes.  [num_samples]."""
+    return torch.arange(num_samples) % num_classes
+
+
+@torch.inference_mode()
+def sample_images(
+    model: DiT,
+    diffusion: Diffusion,
+    protocol: Sampling,
+    labels: Tensor,
+    seed: int,
+    *,
+    first: int = 0,
+    guidance_scale: float | None = None,
+    null_gate: str = "learngenes",
+    precision: str = "float32",
+    label: str = "sample",
+) -> np.ndarray:
+    """Images for `labels` [N], uint8 [N, H, W, C].
+
+    Sample number first + i has its own random stream, so that shards join to what one long job would have made;
+    `first` must be a multiple of the protocol's batch size, since the last bits of a product depend on its batch.
+    """
+    assert first % protocol.batch_size == 0, "shards start at multiples of the batch size"
+    device = next(model.parameters()).device
+    scale = protocol.guidance_scale if guidance_scale is None else guidance_scale
+    model = model.eval()
+    batches, progress = [], Progress(label, len(labels))
+    for start, chosen in _batches(labels, protocol.batch_size):
+        generators = [stream(seed, "sample", first + start + i) for i in range(len(chosen))]
+        with autocast(precision, device):
+            batches.append(_sample_batch(model, diffusion, protocol, chosen.to(device), generators, scale, null_gate))
+        progress.update(len(chosen))
+    progress.close()
+    return np.concatenate(batches)
+
+
+def _batches(labels: Tensor, size: int) -> Iterator[tuple[int, Tensor]]:
+    return ((start, labels[start : start + size]) for start in range(0, len(labels), size))
+
+
+def _sample_batch(
+    model: DiT,
+    diffusion: Diffusion,
+    protocol: Sampling,
+    labels: Tensor,
+    generators: list[torch.Generator],
+    scale: float,
+    null_gate: str,
+) -> np.ndarray:
+    config, device = model.config, labels.device
+    shape = (config.channels, config.image_size, config.image_size)
+    images = torch.stack([torch.randn(shape, generator=generator) for generator in generators]).to(device)
+    sampler = make_sampler(
+        protocol.sampler, diffusion, protocol.num_inference_steps, protocol.timestep_spacing, protocol.clip_sample
+    )
+    noise = {} if protocol.sampler == "dpm" else {"generator": generators}
+    null = torch.full_like(labels, config.num_classes)
+    both_labels, both_gates = (
+        torch.cat([labels, null]),
+        torch.cat([labels, labels if null_gate == "true_class" else null]),
+    )
+    for time in sampler.timesteps:
+        times = time.to(device).expand(len(labels))
+        if scale == 1:
+            output = model(images, times, labels).float()
+        else:
+            output = model(images.repeat(2, 1, 1, 1), times.repeat(2), both_labels, both_gates).float()
+            output = guide(output, scale, config.channels, protocol.guided_channels)
+        if diffusion.learned_variance and protocol.sampler != "ddpm":
+            output = output[:, : config.channels]
+        images = sampler.step(output, time, images, **noise).prev_sample
+    return to_uint8(images)
+
+
+def guide(output: Tensor, scale: float, channels: int, guided_channels: str) -> Tensor:
+    """Classifier-free guidance, null + scale (conditional - null), on the guided channels; the rest is conditional.
+
+    output: conditional half, then null half, [2 B, C or 2 C, H, W] -> [B, C or 2 C, H, W].
+    guided_channels: `all` guides the C image channels (as DiTPipeline does), `first_three` three (as DiT's code does).
+    """
+    conditional, null = output.chunk(2)
+    guided = channels if guided_channels == "all" else min(3, channels)
+    mixed = null[:, :guided] + scale * (conditional[:, :guided] - null[:, :guided])
+    return torch.cat([mixed, conditional[:, guided:]], dim=1)
+
+
+def to_uint8(images: Tensor) -> np.ndarray:
+    """[-1, 1] float [B, C, H, W] -> uint8 [B, H, W, C], rounded once and clipped."""
+    pixels = ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    return pixels.permute(0, 2, 3, 1).cpu().numpy()

@@ -1,0 +1,1 @@
+"""The verbs of the pipeline: thin mains that wire the nouns together."""

@@ -1,0 +1,47 @@
+"""Check params files, and whether this machine has the data and weights that they need.
+
+Ends with exit code 2 and the list of what is missing; writes nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from kind.data.sources import SOURCES
+from kind.errors import UserError
+from kind.params import Experiment
+from kind.params_file import find_params, load_experiments
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--experiment", required=True, metavar="NAME", help="params/NAME.yaml, or a path to a file"
+    )
+
+
+def run(arguments: argparse.Namespace) -> None:
+    experiments = load_experiments(find_params(arguments.experiment))
+    lacking = [line for experiment in experiments.values() for line in missing(experiment)]
+    if lacking:
+        listed = "\n".join(f"  - {line}" for line in dict.fromkeys(lacking))
+        raise UserError(f"missing on this machine:\n{listed}")
+    for path, experiment in experiments.items():
+        runs = sum(1 for _ in experiment.runs())
+        print(f"{path}: in order ({len(experiment.tasks)} tasks, {len(experiment.methods)} methods, {runs} runs)")
+
+
+def missing(experiment: Experiment) -> list[str]:
+    """What must be got before the experiment can run, a line each."""
+    from pathlib import Path
+
+    lines = []
+    for name, data in experiment.data.items():
+        source = SOURCES[data.source]
+        lines += [f"data {name}: {line}" for line in source.missing(source.options.model_validate(data.options))]
+    extractor = experiment.evaluation.extractor
+    if extractor.type == "inception" and not Path(extractor.weights_path).is_file():
+        lines.append(
+            f"evaluation.extractor: {extractor.weights_path} does not exist; download torch-fidelity's "
+            "weights-inception-2015-12-05-6726825d.pth and give its path as weights_path"
+        )
+    return lines

@@ -1,0 +1,57 @@
+"""The arguments that all stages share, turned into the experiment and its layout."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kind.errors import UserError
+from kind.layout import Layout
+from kind.params import Experiment
+from kind.params_file import find_params, load_experiment
+from kind.params_messages import nearest
+
+
+@dataclass(frozen=True)
+class Context:
+    experiment: Experiment
+    layout: Layout
+    params_path: Path
+    planned: str | None
+
+    def choose(self, section: str, name: str) -> Any:
+        """An entry of a params section; raises UserError naming those that there are."""
+        entries = getattr(self.experiment, section)
+        if name not in entries:
+            raise UserError(
+                f"{self.params_path}: {section} has no {name!r}{nearest(name, entries)}; it has {', '.join(entries)}"
+            )
+        return entries[name]
+
+    def task_data(self) -> list[str]:
+        """Names of the data sets that tasks use, each once."""
+        return list(dict.fromkeys(task.data for task in self.experiment.tasks.values()))
+
+    def extractor_weights(self) -> Path:
+        return self.layout.extractor_weights(self.experiment.evaluation.extractor)
+
+
+def add_shared_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--experiment", required=True, metavar="NAME", help="params/NAME.yaml, or a path to a file"
+    )
+    parser.add_argument(
+        "--results", default="results", metavar="FOLDER", help="results go to FOLDER/NAME (default: %(default)s)"
+    )
+    parser.add_argument("--recipe", metavar="DIGEST", help="refuse to run if the params have changed since planning")
+
+
+def read_context(arguments: argparse.Namespace) -> Context:
+    path = find_params(arguments.experiment)
+    experiment = load_experiment(path)
+    for library in ("OMP", "OPENBLAS", "MKL"):  # read when numpy and torch are imported, which is later
+        os.environ[f"{library}_NUM_THREADS"] = str(experiment.compute.threads)
+    return Context(experiment, Layout(Path(arguments.results) / experiment.name), path, arguments.recipe)

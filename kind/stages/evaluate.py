@@ -1,0 +1,93 @@
+"""Compare a run's samples with the task's reference, at each evaluated step; writes `metrics.json`."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from kind import recipes
+from kind.artifacts import digest
+from kind.stages.job import Job
+from kind.stages.run_arguments import Run, add_run_arguments, read_run
+
+FORMAT = 1
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_run_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    this = read_run(arguments)
+    context = this.context
+    layout = context.layout
+    shards = [path for paths in this.shards().values() for path in paths]
+    Job(
+        recipe=recipes.evaluate(context.experiment, *this.name),
+        inputs=[
+            *shards,
+            context.extractor_weights(),
+            layout.reference(this.task),
+            layout.judge(this.task),
+            layout.record(layout.reference(this.task).parent, this.task),
+            layout.record(this.folder, "finetune"),
+            *layout.data_files(context.experiment.tasks[this.task].data),
+        ],
+        outputs=[layout.metrics(this.folder)],
+        record=layout.record(this.folder, "evaluate"),
+        state=this.state("evaluate"),
+        planned=context.planned,
+    ).run(lambda: measure(this))
+
+
+def measure(this: Run) -> None:
+    from kind.artifacts import provenance, read_json, write_json
+    from kind.devices import choose_device, prepare_torch
+    from kind.evaluation.features import load_extractor
+    from kind.evaluation.judge import load_judge
+    from kind.evaluation.metrics import evaluate_images
+    from kind.evaluation.reader import read_samples
+    from kind.evaluation.reference import load_reference
+    from kind.stages.images import load_images, load_shots
+
+    context = this.context
+    experiment, layout = context.experiment, context.layout
+    task = experiment.tasks[this.task]
+    prepare_torch(experiment.compute.threads)
+    extractor = load_extractor(context.extractor_weights(), device=str(choose_device(experiment.compute.device)))
+    reference, judge = load_reference(layout.reference(this.task)), load_judge(layout.judge(this.task))
+    shots, test = load_shots(context, task), load_images(context, task.data, "test", task.classes)
+    results: dict[int, dict[str, Any]] = {}
+    for step, paths in this.shards().items():
+        images, labels = read_samples(paths)
+        results[step] = evaluate_images(
+            images,
+            labels,
+            extractor=extractor,
+            reference=reference,
+            judge=judge,
+            train_images=shots.images,
+            test_images=test.images,
+            batch_size=experiment.evaluation.batch_size,
+        )
+    finetuned = read_json(layout.record(this.folder, "finetune"))
+    described = read_json(layout.record(layout.reference(this.task).parent, this.task))
+    protocol = recipes.protocol(experiment, this.task)
+    protocol["reference"] |= {"extractor_sha256": extractor.identity, "num_images": reference.count}
+    final = results[experiment.finetune.steps]
+    content = {
+        "format": FORMAT,
+        "experiment": experiment.name,
+        "task": this.task,
+        "method": this.label,
+        "seed": this.seed,
+        "protocol": protocol,
+        "protocol_hash": digest(protocol),
+        "final_step": experiment.finetune.steps,
+        "steps": {str(step): {"values": result["values"]} for step, result in results.items()},
+        **final,
+        "judge": described["judge"],
+        "parameters": finetuned["parameters"],
+        "provenance": provenance(),
+    }
+    write_json(layout.metrics(this.folder), content)

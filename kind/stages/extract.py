@@ -1,0 +1,38 @@
+"""Take a factorized backbone apart: learngenes (with all dense layers) in one file, each class's tailors in one."""
+
+from __future__ import annotations
+
+import argparse
+
+from kind import recipes
+from kind.stages.context import Context, add_shared_arguments, read_context
+from kind.stages.job import Job
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_shared_arguments(parser)
+    parser.add_argument("--backbone", required=True, metavar="NAME", help="a backbone of form `kind`")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    context = read_context(arguments)
+    layout, name = context.layout, arguments.backbone
+    context.choose("backbones", name)
+    learngenes = layout.learngenes(name)
+    tailors = layout.tailors(name, len(context.experiment.pretrain.classes))
+    Job(
+        recipe=recipes.extract(context.experiment, name),
+        inputs=[layout.backbone_model(name)],
+        outputs=[learngenes, *tailors],
+        record=layout.record(learngenes.parent, "extract"),
+        state=layout.state("extract", name),
+        planned=context.planned,
+    ).run(lambda: split(context, name))
+
+
+def split(context: Context, name: str) -> None:
+    from kind.checkpoints import save_parts
+
+    layout = context.layout
+    tailors = layout.tailors(name, len(context.experiment.pretrain.classes))
+    save_parts(layout.learngenes(name), tailors, layout.backbone_model(name))

@@ -1,0 +1,93 @@
+"""Adapt a backbone to a task with one method, for one seed; what the method trained is kept at each evaluated step."""
+
+from __future__ import annotations
+
+import argparse
+
+from kind import recipes
+from kind.stages.job import Job
+from kind.stages.run_arguments import Run, add_run_arguments, read_run
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_run_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    this = read_run(arguments)
+    context = this.context
+    experiment, layout = context.experiment, context.layout
+    task = experiment.tasks[this.task]
+    job = Job(
+        recipe=recipes.finetune(experiment, *this.name),
+        inputs=[*layout.data_files(task.data), *([this.start] if this.start else [])],
+        outputs=layout.adapted_files(this.folder, experiment.curve_steps()),
+        record=layout.record(this.folder, "finetune"),
+        state=this.state("finetune"),
+        planned=context.planned,
+    )
+    job.run(lambda: train(this, job))
+
+
+def train(this: Run, job: Job) -> dict:
+    from kind.adaptation import adapt, trained_parameters
+    from kind.checkpoints import load_start, save_adapted
+    from kind.diffusion import Diffusion
+    from kind.evaluation.complexity import describe_cost
+    from kind.stages.images import load_shots
+    from kind.stages.training_job import fresh_config, run_training, write_history
+
+    context, method, options = this.context, this.method, this.options
+    experiment, layout = context.experiment, context.layout
+    task, settings = experiment.tasks[this.task], experiment.finetune
+    data = load_shots(context, task)
+    config = fresh_config(context, data, len(task.classes)) if method.start is None else None
+    start = load_start(method.start, this.start, config, this.seed)
+    model = adapt(start, method, options, len(task.classes), this.seed, settings.label_table)
+    # after adapt, which renews the label table, so that the header describes the adapted model
+    diffusion = start.diffusion or Diffusion(**experiment.diffusion.model_dump())
+    null_gate = model.factorization.null_gate if model.gate is not None else "learngenes"
+
+    trained = trained_parameters(model)
+    parameters = {
+        "trainable": sum(p.numel() for p in trained.values()),
+        "trainable_label_table": model.label_table.numel(),
+    }
+    print(f"{method.title}: {parameters['trainable']} trainable parameters in {len(trained)} tensors", flush=True)
+    outcome = run_training(
+        context,
+        model,
+        data,
+        diffusion,
+        settings,
+        learning_rate=options.learning_rate or settings.learning_rate,
+        seed=this.seed,
+        recipe=job.digest,
+        null_gate=null_gate,
+        snapshot_steps=tuple(experiment.curve_steps()),
+        state=job.state,
+        label=f"finetune {this.task} {this.label} seed {this.seed}",
+    )
+    header = {
+        "method": method.name,
+        "options": options.model_dump(),
+        "classes": list(task.classes),
+        "config": model.config.to_dict(),
+        "diffusion": diffusion.to_dict(),
+        "null_gate": null_gate,
+        "label_table": settings.label_table,
+        "seed": this.seed,
+        "start": start.identity,
+    }
+    for step, tensors in outcome.averaged.items():
+        save_adapted(layout.adapted(this.folder, step), tensors, {**header, "step": step, "averaged": True})
+    raw = {**header, "step": settings.steps, "averaged": False}
+    save_adapted(layout.raw_adapted(this.folder), outcome.raw, raw)
+    write_history(outcome, this.folder)
+    merged = method.merge(model) if method.merge else model
+    return {
+        "num_images": len(data),
+        "learning_rate": options.learning_rate or settings.learning_rate,
+        "parameters": parameters | describe_cost(merged),
+        "trained": sorted(trained),
+    }

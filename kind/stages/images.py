@@ -1,0 +1,81 @@
+"""The images that stages work on, by task and split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from kind.data.prepared import LabelledImages, load_split
+from kind.data.splits import select_shots
+from kind.errors import UserError
+from kind.layout import SPLITS
+from kind.params import Task
+from kind.random_streams import derive_seed
+from kind.stages.context import Context
+
+
+def load_images(context: Context, data: str, split: str, classes: Sequence[str] | None = None) -> LabelledImages:
+    """Images of a split of a data set, `split` one of train, validation, test and all."""
+    folder = context.layout.data(data)
+    parts = [load_split(folder, name, classes) for name in (SPLITS if split == "all" else (split,))]
+    return LabelledImages(
+        np.concatenate([part.images for part in parts]),
+        np.concatenate([part.labels for part in parts]),
+        parts[0].class_names,
+    )
+
+
+def load_shots(context: Context, task: Task) -> LabelledImages:
+    """The training images that a task may use: at most `images_per_class` of each class."""
+    images = load_images(context, task.data, "train", task.classes)
+    return images.take(select_shots(images.labels, task.classes, task.images_per_class, task.seed))
+
+
+def reference_images(context: Context, task: Task) -> LabelledImages:
+    """The protocol's reference set of a task, cut to `num_reference` class-balanced images where it says so."""
+    evaluation = context.experiment.evaluation
+    images = load_images(context, task.data, evaluation.reference, task.classes)
+    count = evaluation.num_reference
+    if count is None:
+        return images
+    if count > len(images):
+        raise UserError(
+            f"evaluation.num_reference: {count} asked, but the {evaluation.reference} images of {task.data} hold "
+            f"{len(images)} of the classes {', '.join(task.classes)}",
+            hint="lower num_reference, or enlarge the split",
+        )
+    return images.take(_balanced(images.labels, count, evaluation.reference_seed))
+
+
+def _balanced(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Ascending indices of `count` images, classes as equal as their sizes allow, seeded."""
+    order = np.random.Generator(np.random.PCG64(derive_seed(seed, "reference"))).permutation(len(labels))
+    rank_in_class = np.empty(len(labels), dtype=np.int64)
+    for label in np.unique(labels):
+        members = order[labels[order] == label]
+        rank_in_class[members] = np.arange(len(members))
+    by_rank = sorted(order, key=lambda index: rank_in_class[index])  # stable: every class's first, then second, ...
+    return np.sort(np.array(by_rank[:count]))
+
+
+def images_of_all_tasks(context: Context, split: str) -> LabelledImages:
+    """Images of every (data set, class) of any task, each once; classes are named `data/class`."""
+    images, labels, names = [], [], []
+    for data in context.task_data():
+        used = dict.fromkeys(
+            name for task in context.experiment.tasks.values() if task.data == data for name in task.classes
+        )
+        part = load_images(context, data, split, list(used))
+        images.append(part.images)
+        labels.append(part.labels + len(names))
+        names += qualified(data, used)
+    if len({part.shape[1:] for part in images}) > 1:
+        shapes = ", ".join(f"{data} {part.shape[1:]}" for data, part in zip(context.task_data(), images, strict=True))
+        raise UserError(f"one extractor needs images of one shape (height, width, channels); found {shapes}")
+    return LabelledImages(np.concatenate(images), np.concatenate(labels), tuple(names))
+
+
+def qualified(data: str, names: Sequence[str]) -> list[str]:
+    """`data/class`: two data sets may use one class name for different things."""
+    return [f"{data}/{name}" for name in names]

@@ -1,0 +1,85 @@
+"""Pre-train a backbone: `dense` (an ordinary DiT) or `kind` (factorized, behind the class gate)."""
+
+from __future__ import annotations
+
+import argparse
+
+from kind import recipes
+from kind.stages.context import Context, add_shared_arguments, read_context
+from kind.stages.job import Job
+
+PREVIEW_PER_CLASS = 8
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_shared_arguments(parser)
+    parser.add_argument("--backbone", required=True, metavar="NAME", help="an entry of the params' backbones section")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    context = read_context(arguments)
+    layout, name = context.layout, arguments.backbone
+    context.choose("backbones", name)
+    job = Job(
+        recipe=recipes.pretrain(context.experiment, name),
+        inputs=layout.data_files(context.experiment.pretrain.data),
+        outputs=layout.backbone_files(name),
+        record=layout.record(layout.backbone(name), "pretrain"),
+        state=layout.state("pretrain", name),
+        planned=context.planned,
+    )
+    job.run(lambda: train(context, name, job))
+
+
+def train(context: Context, name: str, job: Job) -> dict:
+    import torch
+
+    from kind.artifacts import save_arrays
+    from kind.checkpoints import save_backbone
+    from kind.diffusion import Diffusion
+    from kind.evaluation.complexity import describe_cost
+    from kind.models.dit import build_dit
+    from kind.models.factorized import Factorization, factorize
+    from kind.random_streams import derive_seed
+    from kind.sampling import balanced_labels, sample_images
+    from kind.stages.images import load_images
+    from kind.stages.training_job import fresh_config, run_training, write_history
+
+    experiment, layout = context.experiment, context.layout
+    settings, backbone = experiment.pretrain, experiment.backbones[name]
+    data = load_images(context, settings.data, "train", settings.classes)
+    diffusion = Diffusion(**experiment.diffusion.model_dump())
+    config = fresh_config(context, data, len(settings.classes))
+    model = build_dit(config, derive_seed(settings.seed, "backbone"))  # both forms begin with the same draw
+    null_gate = "learngenes"
+    if backbone.form == "kind":
+        factorization = Factorization(backbone.num_learngenes, backbone.num_tailors, backbone.null_gate)
+        model, null_gate = factorize(model, factorization, derive_seed(settings.seed, "factorize")), backbone.null_gate
+
+    outcome = run_training(
+        context,
+        model,
+        data,
+        diffusion,
+        settings,
+        learning_rate=settings.learning_rate,
+        seed=settings.seed,
+        recipe=job.digest,
+        null_gate=null_gate,
+        snapshot_steps=(),
+        state=job.state,
+        label=f"pretrain {name}",
+    )
+    folder, classes = layout.backbone(name), list(settings.classes)
+    save_backbone(folder / "raw.safetensors", model, classes, diffusion)
+    with torch.no_grad():
+        for key, parameter in model.named_parameters():
+            parameter.copy_(outcome.averaged[settings.steps][key])
+    save_backbone(layout.backbone_model(name), model, classes, diffusion)
+    labels = balanced_labels(PREVIEW_PER_CLASS * len(classes), len(classes))
+    images = sample_images(
+        model, diffusion, experiment.sampling, labels, settings.seed, null_gate=null_gate, label=f"preview {name}"
+    )
+    save_arrays(folder / "preview.npz", arr_0=images, arr_1=labels.numpy())
+    write_history(outcome, folder)
+    return {"classes": classes, "num_images": len(data), "parameters": describe_cost(model)}

@@ -1,0 +1,69 @@
+"""The arguments that name one run, (task, method, seed), for the stages that work on one."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+from kind.methods import METHODS, Method, MethodOptions
+from kind.stages.context import Context, add_shared_arguments, read_context
+
+
+@dataclass(frozen=True)
+class Run:
+    """One (task, method, seed) and where its files lie.  `start`: the file that its method begins with, or None."""
+
+    context: Context
+    task: str
+    label: str
+    seed: int
+
+    @property
+    def name(self) -> tuple[str, str, int]:
+        return self.task, self.label, self.seed
+
+    @property
+    def folder(self) -> Path:
+        return self.context.layout.run(*self.name)
+
+    @property
+    def method(self) -> Method:
+        return METHODS[self.context.experiment.method_name(self.label)]
+
+    @property
+    def options(self) -> MethodOptions:
+        return self.context.experiment.method_options(self.label)
+
+    @property
+    def start(self) -> Path | None:
+        return self.context.layout.start(self.method.start, getattr(self.options, "backbone", None))
+
+    def state(self, stage: str) -> Path:
+        return self.context.layout.state(stage, *self.name)
+
+    def sample_counts(self) -> dict[int, int]:
+        """How many images are drawn after each evaluated step; the last is the full number."""
+        sampling, steps = self.context.experiment.sampling, self.context.experiment.curve_steps()
+        counts = dict.fromkeys(steps, sampling.curve_num_samples or sampling.num_samples)
+        counts[steps[-1]] = sampling.num_samples
+        return counts
+
+    def shards(self) -> dict[int, list[Path]]:
+        """Sample files by step."""
+        layout, size = self.context.layout, self.context.experiment.sampling.shard_size
+        return {step: layout.samples(self.folder, step, n, size) for step, n in self.sample_counts().items()}
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    add_shared_arguments(parser)
+    parser.add_argument("--task", required=True, metavar="NAME", help="an entry of the params' tasks section")
+    parser.add_argument("--method", required=True, metavar="NAME", help="an entry of the params' methods section")
+    parser.add_argument("--seed", required=True, type=int, metavar="N", help="the run's seed")
+
+
+def read_run(arguments: argparse.Namespace) -> Run:
+    context = read_context(arguments)
+    context.choose("tasks", arguments.task)
+    context.choose("methods", arguments.method)
+    return Run(context, arguments.task, arguments.method, arguments.seed)

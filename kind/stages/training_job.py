@@ -1,0 +1,75 @@
+"""What pretrain and finetune share: device and precision, the run through the training loop, the files it leaves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from kind.artifacts import write_csv, write_json
+from kind.data.prepared import LabelledImages
+from kind.devices import choose_device, choose_precision, prepare_torch
+from kind.diffusion import Diffusion
+from kind.errors import UserError
+from kind.models.dit import DiT, DiTConfig
+from kind.params import Training
+from kind.stages.context import Context
+from kind.training import Outcome, Plan, train
+
+
+def fresh_config(context: Context, data: LabelledImages, num_classes: int) -> DiTConfig:
+    """The params' model, for images of this data set."""
+    shape = context.experiment.model.shape()
+    height, width, channels = data.images.shape[1:]
+    if height != width or height % shape.patch_size:
+        raise UserError(
+            f"images of {height} x {width} pixels do not fit patches of {shape.patch_size}: the model needs square "
+            "images whose side is a multiple of model.patch_size"
+        )
+    learned = context.experiment.diffusion.learned_variance
+    return DiTConfig(*shape, image_size=height, channels=channels, num_classes=num_classes, learned_variance=learned)
+
+
+def run_training(
+    context: Context,
+    model: DiT,
+    data: LabelledImages,
+    diffusion: Diffusion,
+    settings: Training,
+    *,
+    learning_rate: float,
+    seed: int,
+    recipe: str,
+    null_gate: str,
+    snapshot_steps: tuple[int, ...],
+    state: Path,
+    label: str,
+) -> Outcome:
+    compute = context.experiment.compute
+    prepare_torch(compute.threads)
+    device = choose_device(compute.device)
+    plan = Plan(
+        settings=settings,
+        diffusion=diffusion,
+        learning_rate=learning_rate,
+        seed=seed,
+        recipe=recipe,
+        null_gate=null_gate,
+        snapshot_steps=snapshot_steps,
+        precision=choose_precision(compute.precision, device),
+        checkpoint_seconds=compute.checkpoint_seconds,
+    )
+    if settings.ema_decay > 0 and settings.steps < 3 / (1 - settings.ema_decay):
+        print(
+            f"{label}: note: {settings.steps} steps are few for ema_decay {settings.ema_decay:g} (3 / (1 - decay) = "
+            f"{3 / (1 - settings.ema_decay):.0f}); raw weights are kept beside the averaged ones",
+            flush=True,
+        )
+    images = torch.from_numpy(data.images).permute(0, 3, 1, 2).contiguous()
+    return train(model.to(device), images, torch.from_numpy(data.labels), plan, state / "training.pt", label)
+
+
+def write_history(outcome: Outcome, folder: Path) -> None:
+    """The log, and the cost apart from it: times differ between two runs of one recipe, losses do not."""
+    write_csv(folder / "train.csv", outcome.log)
+    write_json(folder / "cost.json", outcome.cost)

@@ -1,0 +1,225 @@
+"""The one training loop: pre-training and every method's fine-tuning run through it."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from kind.artifacts import atomic_file
+from kind.devices import autocast, peak_memory
+from kind.diffusion import Diffusion, Objective
+from kind.errors import UserError
+from kind.models.dit import DiT
+from kind.params import Training
+from kind.progress import Progress
+from kind.random_streams import batch_indices, stream
+
+STATE_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One training run.
+
+    recipe: digest of everything that shapes the result; state of another recipe is not resumed.
+    snapshot_steps: steps after which the averaged weights are kept.  null_gate: see `Factorization`.
+    """
+
+    settings: Training
+    diffusion: Diffusion
+    learning_rate: float
+    seed: int
+    recipe: str
+    null_gate: str = "learngenes"
+    snapshot_steps: tuple[int, ...] = ()
+    precision: str = "float32"
+    checkpoint_seconds: float = 60.0
+
+
+@dataclass
+class Outcome:
+    """What training leaves: averaged weights by step, final raw weights (trained parameters only), log and cost."""
+
+    averaged: dict[int, dict[str, Tensor]]
+    raw: dict[str, Tensor]
+    log: list[dict[str, float]]
+    cost: dict[str, float | int | str]
+
+
+@dataclass
+class _State:
+    """Everything that resuming needs; random numbers need none (they depend on seed and step alone)."""
+
+    step: int = 0
+    averaged: dict[str, Tensor] = field(default_factory=dict)
+    snapshots: dict[int, dict[str, Tensor]] = field(default_factory=dict)
+    log: list[dict[str, float]] = field(default_factory=list)
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    peak_bytes: int = 0
+    resumes: int = 0
+
+
+def train(model: DiT, images: Tensor, labels: Tensor, plan: Plan, state_path: Path, label: str) -> Outcome:
+    """Train the parameters that require gradients; running it again after a kill goes on where it was.
+
+    images: uint8 [N, C, H, W]; labels: int64 [N] below num_classes.  Raises UserError where the loss is not finite.
+    """
+    return _Trainer(model, images, labels, plan, state_path, label).run()
+
+
+class _Trainer:
+    def __init__(self, model: DiT, images: Tensor, labels: Tensor, plan: Plan, state_path: Path, label: str):
+        self.plan, self.state_path, self.label = plan, state_path, label
+        self.device = next(model.parameters()).device
+        self.model = model.train()
+        self.images, self.labels = images.to(self.device), labels.to(self.device)
+        self.trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self.objective = Objective(plan.diffusion, self.device)
+        settings = plan.settings
+        self.optimizer = torch.optim.AdamW(
+            self.trained.values(), lr=plan.learning_rate, weight_decay=settings.weight_decay, fused=True
+        )
+        self.state = _State(averaged={name: p.detach().clone() for name, p in self.trained.items()})
+
+    def run(self) -> Outcome:
+        settings, state = self.plan.settings, self.state
+        self._resume()
+        progress = Progress(self.label, settings.steps, state.step)
+        started, cpu_started = time.monotonic() - state.seconds, time.process_time() - state.cpu_seconds
+        saved_at, losses, norms = time.monotonic(), [], []
+        while state.step < settings.steps:
+            rate = learning_rate_at(state.step, self.plan.learning_rate, settings)
+            loss, norm = self._step(rate)
+            losses.append(loss)
+            norms.append(norm)
+            state.step += 1
+            state.seconds, state.cpu_seconds = time.monotonic() - started, time.process_time() - cpu_started
+            at_log = state.step % settings.log_every == 0 or state.step == settings.steps
+            if at_log:
+                self._log(losses, norms, rate)
+                losses, norms = [], []
+            if state.step in self.plan.snapshot_steps:
+                state.snapshots[state.step] = {name: t.clone() for name, t in state.averaged.items()}
+            progress.update(note=f"loss {state.log[-1]['loss']:.4f}" if state.log else "")
+            # only right after a log row, so that no half-gathered row is lost by a kill
+            if at_log and time.monotonic() - saved_at >= self.plan.checkpoint_seconds and state.step < settings.steps:
+                self._save()
+                saved_at = time.monotonic()
+        progress.close()
+        return self._outcome()
+
+    def _step(self, rate: float) -> tuple[Tensor, Tensor]:
+        """One optimizer step; returns loss and gradient norm without waiting for the device."""
+        settings, seed, step = self.plan.settings, self.plan.seed, self.state.step
+        chosen = batch_indices(len(self.images), settings.batch_size, step, seed).to(self.device)
+        images, labels = to_model_range(self.images[chosen]), self.labels[chosen]
+        noise, timesteps, dropped = self._draw(images.shape, step)
+        seen = torch.where(dropped, self.model.config.num_classes, labels)
+        gate_labels = labels if self.plan.null_gate == "true_class" else seen
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
+        def predict(noisy: Tensor, times: Tensor) -> Tensor:
+            with autocast(self.plan.precision, self.device):
+                return self.model(noisy, times, seen, gate_labels)
+
+        loss = self.objective.loss(predict, images, timesteps, noise).mean()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        limit = settings.gradient_clip or math.inf
+        norm = torch.nn.utils.clip_grad_norm_(self.trained.values(), limit)
+        self.optimizer.step()
+        decay = average_decay(step, settings.ema_decay)
+        averaged = [self.state.averaged[name] for name in self.trained]
+        torch._foreach_lerp_(averaged, [p.detach() for p in self.trained.values()], 1 - decay)
+        return loss.detach(), norm
+
+    def _draw(self, shape: torch.Size, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Noise, timesteps and which labels are dropped: drawn on the CPU, so that devices agree."""
+        generator = stream(self.plan.seed, "diffusion", step)
+        noise = torch.randn(shape, generator=generator)
+        timesteps = torch.randint(self.plan.diffusion.num_train_timesteps, shape[:1], generator=generator)
+        dropped = torch.rand(shape[:1], generator=generator) < self.plan.settings.label_dropout
+        return noise.to(self.device), timesteps.to(self.device), dropped.to(self.device)
+
+    def _log(self, losses: list[Tensor], norms: list[Tensor], rate: float) -> None:
+        loss, norm = torch.stack(losses).mean().item(), torch.stack(norms).mean().item()
+        step = self.state.step
+        if not math.isfinite(loss) or not math.isfinite(norm):
+            last = f"; last finite loss {self.state.log[-1]['loss']:g}" if self.state.log else ""
+            raise UserError(
+                f"{self.label}: the loss or its gradient is not finite in steps {step - len(losses) + 1} to {step}, "
+                f"learning rate {rate:g}{last}",
+                hint="lower the learning rate, lengthen the warm-up or set gradient_clip",
+            )
+        self.state.log.append({"step": step, "loss": loss, "learning_rate": rate, "gradient_norm": norm})
+
+    def _save(self) -> None:
+        state = self.state
+        content = {
+            "format": STATE_FORMAT,
+            "recipe": self.plan.recipe,
+            "parameters": {name: p.detach() for name, p in self.trained.items()},
+            "optimizer": self.optimizer.state_dict(),
+            "state": vars(state) | {"peak_bytes": max(state.peak_bytes, peak_memory(self.device))},
+        }
+        with atomic_file(self.state_path) as handle:
+            torch.save(content, handle)
+
+    def _resume(self) -> None:
+        if not self.state_path.is_file():
+            return
+        try:
+            content = torch.load(self.state_path, map_location=self.device, weights_only=True)
+        except Exception as error:  # noqa: BLE001  torch raises many types for a damaged file
+            raise UserError(f"{self.state_path}: unreadable training state ({error})", hint="delete it to start over")
+        if content["format"] != STATE_FORMAT or content["recipe"] != self.plan.recipe:
+            print(f"{self.state_path}: state of another recipe; starting over", flush=True)
+            return
+        with torch.no_grad():
+            for name, parameter in self.trained.items():
+                parameter.copy_(content["parameters"][name])
+        self.optimizer.load_state_dict(content["optimizer"])
+        vars(self.state).update(content["state"])
+        self.state.resumes += 1
+        print(f"{self.label}: resuming after step {self.state.step}", flush=True)
+
+    def _outcome(self) -> Outcome:
+        state = self.state
+        cost = {
+            "train_seconds": round(state.seconds, 3),
+            "train_cpu_seconds": round(state.cpu_seconds, 3),
+            "peak_memory_bytes": max(state.peak_bytes, peak_memory(self.device)),
+            "device": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu",
+            "threads": torch.get_num_threads(),
+            "resumes": state.resumes,
+            "steps": state.step,
+        }
+        averaged = state.snapshots | {state.step: state.averaged}
+        return Outcome(averaged, {name: p.detach() for name, p in self.trained.items()}, state.log, cost)
+
+
+def learning_rate_at(step: int, peak: float, settings: Training) -> float:
+    """Linear warm-up over `warmup_steps`, then constant or half a cosine down to zero at the last step."""
+    if step < settings.warmup_steps:
+        return peak * (step + 1) / settings.warmup_steps
+    if settings.learning_rate_schedule == "constant":
+        return peak
+    share = (step - settings.warmup_steps) / max(1, settings.steps - settings.warmup_steps)
+    return peak * 0.5 * (1 + math.cos(math.pi * share))
+
+
+def average_decay(step: int, decay: float) -> float:
+    """EMA decay with warm-up, min(decay, (1 + t) / (10 + t)): a fixed 0.9999 would still be noise after a short run."""
+    return min(decay, (1 + step) / (10 + step))
+
+
+def to_model_range(images: Tensor) -> Tensor:
+    """uint8 0..255 -> float32 in [-1, 1]."""
+    return images.float() / 127.5 - 1

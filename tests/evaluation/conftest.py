@@ -1,0 +1,86 @@
+"""Real digits, an extractor trained on them, and the pieces that several tests need."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+NAMES = tuple("0123456789")
+
+
+class Split(NamedTuple):
+    images: np.ndarray
+    labels: np.ndarray
+
+
+class Digits(NamedTuple):
+    train: Split
+    validation: Split
+    test: Split
+
+
+@pytest.fixture(scope="session")
+def digits() -> Digits:
+    """scikit-learn's 1,797 digits as uint8 [N, 8, 8, 1], split 1077 / 360 / 360 with a fixed seed."""
+    from sklearn.datasets import load_digits
+
+    bundle = load_digits()
+    images = np.round(bundle.images * (255 / 16)).astype(np.uint8)[..., None]
+    order = np.random.default_rng(0).permutation(len(images))
+    parts = np.split(order, [1077, 1437])
+    return Digits(*(Split(images[part], bundle.target[part].astype(np.int64)) for part in parts))
+
+
+@pytest.fixture(scope="session")
+def trained(digits):
+    """(network, record) of the small extractor after a short training."""
+    from kind.evaluation.small_extractor import train_extractor
+
+    return train_extractor(
+        digits.train.images,
+        digits.train.labels,
+        NAMES,
+        validation_images=digits.validation.images,
+        validation_labels=digits.validation.labels,
+        steps=500,
+        batch_size=128,
+        learning_rate=1.0e-2,
+        seed=0,
+    )
+
+
+@pytest.fixture(scope="session")
+def extractor_path(trained, tmp_path_factory):
+    from kind.evaluation.small_extractor import save_extractor
+
+    network, record = trained
+    path = tmp_path_factory.mktemp("extractor") / "digits.safetensors"
+    save_extractor(path, network, {"name": "digits", "record": record})
+    return path
+
+
+@pytest.fixture(scope="session")
+def extractor(extractor_path):
+    from kind.evaluation.features import load_extractor
+
+    return load_extractor(extractor_path)
+
+
+@pytest.fixture(scope="session")
+def judge(digits):
+    from kind.evaluation.judge import fit_judge
+
+    return fit_judge(*digits.train, NAMES)
+
+
+@pytest.fixture(scope="session")
+def with_noise():
+    """with_noise(images, amplitude) -> images with Gaussian noise of that many grey levels."""
+
+    def add(images: np.ndarray, amplitude: float, seed: int = 0) -> np.ndarray:
+        noise = np.random.default_rng(seed).normal(scale=amplitude, size=images.shape)
+        return np.clip(np.round(images + noise), 0, 255).astype(np.uint8)
+
+    return add

@@ -1,0 +1,91 @@
+# What all rules share: the experiments, their layouts, and the command of a stage.
+# Every cluster job parses this again, so nothing here imports torch.
+
+import os
+import shlex
+import sys
+from pathlib import Path
+
+ROOT = Path(workflow.basedir)
+sys.path.insert(0, str(ROOT))
+
+from kind import recipes
+from kind.errors import UserError
+from kind.layout import Layout
+from kind.methods import METHODS
+from kind.params_file import find_params, load_experiments
+from kind.stages.check import missing
+
+# Jobs run with the interpreter that runs Snakemake, and find the package whatever the working directory is.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+KIND = f"{shlex.quote(sys.executable)} -m kind"
+RESULTS = str(config.get("results", "results"))
+
+
+def read_experiments():
+    """(params file, experiment) by name; a mistake in a file ends the run with one message and exit code 2."""
+    try:
+        return {found.name: (path, found) for path, found in load_experiments(find_params(EXPERIMENT)).items()}
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+EXPERIMENT = str(config.get("experiment", "smoke"))
+EXPERIMENTS = read_experiments()
+LAYOUTS = {name: Layout(Path(RESULTS) / name) for name in EXPERIMENTS}
+ANY = Layout(Path(RESULTS) / "{experiment}")  # with wildcards, for outputs
+
+
+wildcard_constraints:
+    experiment="|".join(EXPERIMENTS),
+    data="[A-Za-z0-9_-]+",
+    backbone="[A-Za-z0-9_-]+",
+    task="[A-Za-z0-9_-]+",
+    method="[A-Za-z0-9_-]+",
+    seed="[0-9]+",
+
+
+def experiment_of(wildcards):
+    return EXPERIMENTS[wildcards.experiment][1]
+
+
+def layout_of(wildcards):
+    return LAYOUTS[wildcards.experiment]
+
+
+def params_file(wildcards):
+    return str(EXPERIMENTS[wildcards.experiment][0])
+
+
+def threads_of(wildcards):
+    return experiment_of(wildcards).compute.threads
+
+
+def recipe(stage, *names):
+    """Params function: the digest of what this job depends on; see kind/recipes.py."""
+
+    def of(wildcards):
+        given = [getattr(wildcards, name) for name in names]
+        given = [int(value) if name == "seed" else value for name, value in zip(names, given, strict=True)]
+        return recipes.recipe_digest(getattr(recipes, stage)(experiment_of(wildcards), *given))
+
+    return of
+
+
+def command(stage, *names):
+    """Shell command of a stage; its output goes to the rule's log."""
+    chosen = " ".join(f"--{name} {{wildcards.{name}:q}}" for name in names)
+    return (
+        f"{KIND} {stage} --experiment {{params.file:q}} --results {{RESULTS:q}} {chosen} "
+        "--recipe {params.recipe} > {log:q} 2>&1"
+    )
+
+
+onstart:
+    # Raw data and weights are inputs of no rule, so that a dry run works without them; a real run stops here.
+    lacking = [line for _, experiment in EXPERIMENTS.values() for line in missing(experiment)]
+    if lacking:
+        lines = "\n".join(f"  - {line}" for line in dict.fromkeys(lacking))
+        print(f"error: missing on this machine:\n{lines}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,63 @@
+# Data sources become split images; the experiment's feature network and the reference of each task come from them.
+
+
+rule prepare:
+    output:
+        ANY.data_files("{data}"),
+        record=ANY.record(ANY.data("{data}"), "prepare"),
+    params:
+        file=params_file,
+        recipe=recipe("prepare", "data"),
+    log:
+        ANY.log("prepare", "{data}"),
+    threads: threads_of
+    shell:
+        command("prepare", "data")
+
+
+def data_of_all_tasks(wildcards):
+    used = dict.fromkeys(task.data for task in experiment_of(wildcards).tasks.values())
+    return [path for data in used for path in layout_of(wildcards).data_files(data)]
+
+
+rule extractor:
+    input:
+        data_of_all_tasks,
+    output:
+        ANY.extractor,
+        record=ANY.record(ANY.extractor.parent, "extractor"),
+    params:
+        file=params_file,
+        recipe=recipe("extractor"),
+    log:
+        ANY.log("extractor", "extractor"),
+    threads: threads_of
+    shell:
+        command("extractor")
+
+
+def trained_extractor(wildcards):
+    """The feature network, where the experiment trains one; weights from outside are no input (see onstart)."""
+    return [layout_of(wildcards).extractor] if experiment_of(wildcards).evaluation.extractor.type == "trained" else []
+
+
+def data_of_task(wildcards):
+    return layout_of(wildcards).data_files(experiment_of(wildcards).tasks[wildcards.task].data)
+
+
+rule reference:
+    input:
+        trained_extractor,
+        data_of_task,
+    output:
+        ANY.reference("{task}"),
+        ANY.judge("{task}"),
+        record=ANY.record(ANY.reference("{task}").parent, "{task}"),
+    params:
+        file=params_file,
+        recipe=recipe("reference", "task"),
+    log:
+        ANY.log("reference", "{task}"),
+    threads: threads_of
+    shell:
+        command("reference", "task")

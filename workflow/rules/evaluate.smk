@@ -1,0 +1,23 @@
+# Samples against the task's reference.
+
+
+rule evaluate:
+    input:
+        ANY.record(RUN, "sample"),
+        ANY.record(RUN, "finetune"),
+        ANY.reference("{task}"),
+        ANY.judge("{task}"),
+        ANY.record(ANY.reference("{task}").parent, "{task}"),
+        trained_extractor,
+        data_of_task,
+    output:
+        ANY.metrics(RUN),
+        record=ANY.record(RUN, "evaluate"),
+    params:
+        file=params_file,
+        recipe=recipe("evaluate", "task", "method", "seed"),
+    log:
+        ANY.log("evaluate", "{task}", "{method}", "{seed}"),
+    threads: threads_of
+    shell:
+        command("evaluate", "task", "method", "seed")

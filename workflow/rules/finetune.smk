@@ -1,0 +1,47 @@
+# Every (task, method, seed): adapt, then draw images.
+
+RUN = ANY.run("{task}", "{method}", "{seed}")
+
+
+def start_of(wildcards):
+    """The file that the run's method begins with: a dense backbone, learngenes, or nothing."""
+    experiment = experiment_of(wildcards)
+    form = METHODS[experiment.method_name(wildcards.method)].start
+    start = layout_of(wildcards).start(form, experiment.backbone_of(wildcards.method))
+    return [start] if start else []
+
+
+rule finetune:
+    input:
+        start_of,
+        data_of_task,
+    output:
+        directory(ANY.adapted_folder(RUN)),
+        RUN / "train.csv",
+        RUN / "cost.json",
+        record=ANY.record(RUN, "finetune"),
+    params:
+        file=params_file,
+        recipe=recipe("finetune", "task", "method", "seed"),
+    log:
+        ANY.log("finetune", "{task}", "{method}", "{seed}"),
+    threads: threads_of
+    shell:
+        command("finetune", "task", "method", "seed")
+
+
+rule sample:
+    input:
+        start_of,
+        ANY.record(RUN, "finetune"),
+    output:
+        directory(ANY.sample_folder(RUN)),
+        record=ANY.record(RUN, "sample"),
+    params:
+        file=params_file,
+        recipe=recipe("sample", "task", "method", "seed"),
+    log:
+        ANY.log("sample", "{task}", "{method}", "{seed}"),
+    threads: threads_of
+    shell:
+        command("sample", "task", "method", "seed")

@@ -1,0 +1,39 @@
+# Backbones, dense and factorized, from the same data, steps, batch and seed; learngenes from the factorized ones.
+
+
+def data_of_pretraining(wildcards):
+    return layout_of(wildcards).data_files(experiment_of(wildcards).pretrain.data)
+
+
+rule pretrain:
+    input:
+        data_of_pretraining,
+    output:
+        ANY.backbone_files("{backbone}"),
+        record=ANY.record(ANY.backbone("{backbone}"), "pretrain"),
+    params:
+        file=params_file,
+        recipe=recipe("pretrain", "backbone"),
+    log:
+        ANY.log("pretrain", "{backbone}"),
+    threads: threads_of
+    priority: 100  # everything waits for these
+    shell:
+        command("pretrain", "backbone")
+
+
+rule extract:
+    input:
+        ANY.backbone_model("{backbone}"),
+    output:
+        ANY.learngenes("{backbone}"),
+        directory(ANY.tailor_folder("{backbone}")),
+        record=ANY.record(ANY.learngenes("{backbone}").parent, "extract"),
+    params:
+        file=params_file,
+        recipe=recipe("extract", "backbone"),
+    log:
+        ANY.log("extract", "{backbone}"),
+    priority: 100
+    shell:
+        command("extract", "backbone")
