@@ -18,6 +18,6 @@ PRESETS = {
     "B/2": Preset(12, 768, 12, 2),
     "L/2": Preset(24, 1024, 16, 2),
     "XL/2": Preset(28, 1152, 16, 2),
-    "tiny/2": Preset(4, 96, 4, 2),
+    "tiny/2": Preset(4, 64, 4, 2),
     "micro/2": Preset(2, 32, 2, 2),
 }

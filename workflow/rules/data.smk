@@ -11,6 +11,8 @@ rule prepare:
     log:
         ANY.log("prepare", "{data}"),
     threads: threads_of
+    message:
+        "{wildcards.experiment}: prepare data {wildcards.data}"
     shell:
         command("prepare", "data")
 
@@ -32,6 +34,8 @@ rule extractor:
     log:
         ANY.log("extractor", "extractor"),
     threads: threads_of
+    message:
+        "{wildcards.experiment}: train the feature network"
     shell:
         command("extractor")
 
@@ -59,5 +63,7 @@ rule reference:
     log:
         ANY.log("reference", "{task}"),
     threads: threads_of
+    message:
+        "{wildcards.experiment}: reference of task {wildcards.task}"
     shell:
         command("reference", "task")

@@ -19,5 +19,7 @@ rule evaluate:
     log:
         ANY.log("evaluate", "{task}", "{method}", "{seed}"),
     threads: threads_of
+    message:
+        "{wildcards.experiment}: evaluate {wildcards.task} by {wildcards.method}, seed {wildcards.seed}"
     shell:
         command("evaluate", "task", "method", "seed")

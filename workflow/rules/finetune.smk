@@ -26,6 +26,8 @@ rule finetune:
     log:
         ANY.log("finetune", "{task}", "{method}", "{seed}"),
     threads: threads_of
+    message:
+        "{wildcards.experiment}: finetune {wildcards.task} with {wildcards.method}, seed {wildcards.seed}"
     shell:
         command("finetune", "task", "method", "seed")
 
@@ -43,5 +45,7 @@ rule sample:
     log:
         ANY.log("sample", "{task}", "{method}", "{seed}"),
     threads: threads_of
+    message:
+        "{wildcards.experiment}: sample {wildcards.task} by {wildcards.method}, seed {wildcards.seed}"
     shell:
         command("sample", "task", "method", "seed")

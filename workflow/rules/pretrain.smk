@@ -18,6 +18,8 @@ rule pretrain:
         ANY.log("pretrain", "{backbone}"),
     threads: threads_of
     priority: 100  # everything waits for these
+    message:
+        "{wildcards.experiment}: pre-train backbone {wildcards.backbone}"
     shell:
         command("pretrain", "backbone")
 
@@ -35,5 +37,7 @@ rule extract:
     log:
         ANY.log("extract", "{backbone}"),
     priority: 100
+    message:
+        "{wildcards.experiment}: take backbone {wildcards.backbone} apart"
     shell:
         command("extract", "backbone")

@@ -26,5 +26,7 @@ rule report:
         recipe=recipe("report"),
     log:
         ANY.log("report", "report"),
+    message:
+        "{wildcards.experiment}: report"
     shell:
         command("report")

@@ -1,0 +1,47 @@
+# make        set up, then run the small experiment end to end
+# make test   set up, then run the tests
+.DEFAULT_GOAL := smoke
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+EXPERIMENT ?= smoke
+
+.PHONY: smoke setup test lint lock clean help
+
+smoke: setup  ## set up and run the experiment (EXPERIMENT=smoke)
+	@$(BIN)/snakemake --profile local --config experiment=$(EXPERIMENT)
+	@echo
+	@echo "The report: $(CURDIR)/results/$(EXPERIMENT)/report/index.html"
+
+setup: $(VENV)/.installed  ## a virtual environment with the locked packages
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: $(PYTHON) is older than Python 3.11; give another: make PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' || \
+	  { echo "error: $(PYTHON) lacks venv; on Debian: apt-get install python3-venv" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+test: setup  ## the tests, at most 10 minutes on two cores
+	$(BIN)/python -m pytest
+
+lint: setup  ## style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+lock:  ## resolve the packages of pyproject.toml anew (needs uv)
+	uv pip compile pyproject.toml --extra test --universal --python-version 3.11 --no-annotate --no-header \
+	  --upgrade --output-file requirements.lock
+
+clean:  ## delete the results of EXPERIMENT
+	rm -rf results/$(EXPERIMENT)
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
