@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 from kind.reporting.comparisons import metric_names, protocol_phrase, seeds_phrase
 from kind.reporting.grids import Panel, images_per_row, shown_classes
-from kind.reporting.labels import ARROWS, MISSING, Style, fixed, in_sentence, metric_label, plain, settings, short_count
+from kind.reporting.labels import (
+    ARROWS,
+    MISSING,
+    MetricLabel,
+    Style,
+    fixed,
+    in_sentence,
+    metric_label,
+    plain,
+    settings,
+    short_count,
+)
 from kind.reporting.plots import HEIGHT, WIDTH, Plot
 from kind.reporting.runs import BackboneRecord, RunRecord, flatten, number
 from kind.reporting.tables import Cell, Column, Table
@@ -189,7 +200,7 @@ def caveats(page: Page) -> list[str]:
             "Only FID, sFID, KID and Inception Score use Inception features; other names carry their extractor."
         )
     lines.append(
-        "Counts stand in the names: fd_digits_500_vs_180 is 500 samples against 180 reference images. "
+        f"Counts stand in the names, samples first, then real images{_example(labels)}. "
         "Distances between small sets are biased upwards, so only equal counts compare. "
         "Points along a training curve may use fewer samples than the final table; each plot says its exact metric."
     )
@@ -227,12 +238,17 @@ def protocol_fields(sections: Sequence[TaskSection]) -> dict[str, Any]:
     }
 
 
+def _example(labels: Sequence[MetricLabel]) -> str:
+    """`: NAME is 500 against 180` for the first metric that has two counts."""
+    pair = next((label for label in labels if None not in label.counts), None)
+    return f": {pair.name} is {pair.counts[0]} against {pair.counts[1]}" if pair else ""
+
+
 def backbone_facts(backbones: Sequence[BackboneRecord]) -> list[tuple[str, list[str]]]:
     """A row a backbone: parameters, training time, peak memory, steps."""
     rows = []
     for backbone in backbones:
-        parameters = backbone.manifest.get("parameters")
-        total = number(parameters.get("total")) if isinstance(parameters, Mapping) else number(parameters)
+        total = number((backbone.record.get("parameters") or {}).get("deployed"))
         seconds, memory = (number(backbone.cost.get(key)) for key in ("train_seconds", "peak_memory_bytes"))
         steps = backbone.cost.get("steps", backbone.losses[0][-1] if backbone.losses[0] else None)
         rows.append((backbone.name, [

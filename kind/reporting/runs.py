@@ -66,7 +66,7 @@ class RunRecord:
 class BackboneRecord:
     name: str
     folder: Path
-    manifest: Mapping[str, Any]
+    record: Mapping[str, Any]
     cost: Mapping[str, Any]
     losses: tuple[list[int], list[float]]
 
@@ -146,12 +146,12 @@ def load_backbones(folder: Path, names: Iterable[str] | None = None) -> list[Bac
     records = []
     for name in names:
         place = root / name
-        manifest = place / "manifest.json"
+        record = place / "pretrain.json"
         records.append(
             BackboneRecord(
                 name=name,
                 folder=place,
-                manifest=read_json(manifest) if manifest.is_file() else {},
+                record=read_json(record) if record.is_file() else {},
                 cost=read_json(place / "cost.json"),
                 losses=read_losses(place / "train.csv"),
             )

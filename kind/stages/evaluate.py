@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kind import recipes
 from kind.artifacts import digest
 from kind.stages.job import Job
 from kind.stages.run_arguments import Run, add_run_arguments, read_run
+
+EXAMPLE = "python -m kind evaluate --experiment smoke --task novel --method kind --seed 0"
+if TYPE_CHECKING:
+    import numpy as np
 
 FORMAT = 1
 
@@ -57,10 +61,9 @@ def measure(this: Run) -> None:
     extractor = load_extractor(context.extractor_weights(), device=str(choose_device(experiment.compute.device)))
     reference, judge = load_reference(layout.reference(this.task)), load_judge(layout.judge(this.task))
     shots, test = load_shots(context, task), load_images(context, task.data, "test", task.classes)
-    results: dict[int, dict[str, Any]] = {}
-    for step, paths in this.shards().items():
-        images, labels = read_samples(paths)
-        results[step] = evaluate_images(
+
+    def compare(images: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+        return evaluate_images(
             images,
             labels,
             extractor=extractor,
@@ -70,11 +73,19 @@ def measure(this: Run) -> None:
             test_images=test.images,
             batch_size=experiment.evaluation.batch_size,
         )
+
+    curve, curve_count = {}, experiment.sampling.curve_num_samples
+    for step, paths in this.shards().items():
+        images, labels = read_samples(paths)
+        final = compare(images, labels)  # the last step's is the run's result
+        curve[step] = {"values": dict(final["values"])}
+        if curve_count is not None and curve_count < len(images):
+            # the end of the curve, from as many samples as its other points
+            curve[step]["values"] |= compare(images[:curve_count], labels[:curve_count])["values"]
     finetuned = read_json(layout.record(this.folder, "finetune"))
     described = read_json(layout.record(layout.reference(this.task).parent, this.task))
     protocol = recipes.protocol(experiment, this.task)
     protocol["reference"] |= {"extractor_sha256": extractor.identity, "num_images": reference.count}
-    final = results[experiment.finetune.steps]
     content = {
         "format": FORMAT,
         "experiment": experiment.name,
@@ -84,7 +95,7 @@ def measure(this: Run) -> None:
         "protocol": protocol,
         "protocol_hash": digest(protocol),
         "final_step": experiment.finetune.steps,
-        "steps": {str(step): {"values": result["values"]} for step, result in results.items()},
+        "steps": {str(step): values for step, values in curve.items()},
         **final,
         "judge": described["judge"],
         "parameters": finetuned["parameters"],

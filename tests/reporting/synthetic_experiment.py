@@ -139,7 +139,7 @@ def write_experiment(folder: Path, tasks=None, methods=None, seeds=None, size: i
         write_losses(place / "train.csv", 1000, 0.14, np.random.default_rng(len(name)))
         cost = {"train_seconds": 81.5, "peak_memory_bytes": 1.1e9, "device": "cpu", "steps": 1000}
         write_json(place / "cost.json", cost)
-        write_json(place / "manifest.json", {"parameters": {"total": 251_904}})
+        write_json(place / "pretrain.json", {"parameters": {"deployed": 251_904}})
         pictures, labels = images(70, 7, 0.2, 5, size)
         save_arrays(place / "preview.npz", arr_0=pictures, arr_1=labels)
     return folder

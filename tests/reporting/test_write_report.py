@@ -261,7 +261,7 @@ def test_large_colour_images_and_parts_that_are_missing(tmp_path):
     write_json(place / "cost.json", {})
     for name in ("dense", "kind"):
         (folder / f"backbones/{name}/preview.npz").unlink()
-        (folder / f"backbones/{name}/manifest.json").unlink()
+        (folder / f"backbones/{name}/pretrain.json").unlink()
     output = report(folder, tasks=tasks, methods=methods, seeds=[0])
     page = (output / "index.html").read_text()
     assert "data:image/webp;base64," in page

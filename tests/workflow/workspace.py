@@ -1,0 +1,73 @@
+"""Working folders that the project's Snakefile runs in."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+MINI = Path(__file__).with_name("mini.yaml")
+
+
+@dataclass(frozen=True)
+class Finished:
+    code: int
+    output: str
+
+    @property
+    def planned(self) -> Counter:
+        """Jobs of each rule, from Snakemake's own table."""
+        table = self.output.partition("Job stats:")[2]
+        return Counter({rule: int(n) for rule, n in re.findall(r"^(\w+) +(\d+)$", table, re.M) if rule != "total"})
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A working folder with its own params and results, driven by the project's Snakefile."""
+
+    folder: Path
+
+    @property
+    def params(self) -> Path:
+        return self.folder / "params" / "mini.yaml"
+
+    @property
+    def results(self) -> Path:
+        return self.folder / "results" / "mini"
+
+    def edit(self, old: str, new: str) -> None:
+        text = self.params.read_text()
+        assert old in text
+        self.params.write_text(text.replace(old, new))
+
+    def snakemake(self, *arguments: str, experiment: str = "params/mini.yaml") -> Finished:
+        return snakemake(
+            "--snakefile", str(ROOT / "Snakefile"), "--profile", str(ROOT / "local"), "--directory", str(self.folder),
+            *arguments, "--config", f"experiment={experiment}",
+        )  # fmt: skip
+
+    def stage(self, stage: str, *arguments: str) -> list[str]:
+        """The command of a stage by hand, to be run in `folder`."""
+        return [sys.executable, "-m", "kind", stage, "--experiment", "params/mini.yaml", *arguments]
+
+
+def snakemake(*arguments: str, cwd: Path = ROOT) -> Finished:
+    command = [sys.executable, "-m", "snakemake", *arguments]
+    done = subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True)
+    return Finished(done.returncode, done.stdout + done.stderr)
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(ROOT)}
+
+
+def new_workspace(folder: Path) -> Workspace:
+    (folder / "params").mkdir(parents=True)
+    shutil.copy(MINI, folder / "params")
+    return Workspace(folder)
