@@ -156,16 +156,22 @@ def _small_unit(values: Iterable[Any]) -> tuple[str, float]:
     return ("10⁻³", 1e-3) if sizes and sizes[len(sizes) // 2] < 0.1 else ("", 1.0)
 
 
+# `memorisation_report` of the evaluation says what they are.
+_SHARES = {"share_below_test_p5": "Nearer than 95 % of real images", "share_copies": "Exact copies"}
+
+
 def memorisation_table(
     title: str, runs: Sequence[RunRecord], methods: Iterable[str], seeds: Sequence[int], by_task: bool
 ) -> Table | None:
     """Distance to the nearest training image: of samples, a row a method, and of real test images on top."""
     keys = dict.fromkeys(key for run in runs for key in flatten(run.part("memorisation")))
-    shared = [key[8:] for key in keys if key.startswith("samples_") and f"test_{key[8:]}" in keys]
+    shared = [key[7:] for key in keys if key.startswith("sample_") and f"test_{key[7:]}" in keys]
     if not shared:
         return None
     columns = [Column(key, _statistic(key)) for key in shared]
     columns += [Column(f"{key}_ratio", f"{_statistic(key)}, samples ÷ real") for key in shared]
+    shares = {key: words for key, words in _SHARES.items() if key in keys}
+    columns += [Column(key, words) for key, words in shares.items()]
     rows = []
     for task in dict.fromkeys(run.task for run in runs):
         of_task, lead = select(runs, task=task), (task,) if by_task else ()
@@ -176,13 +182,16 @@ def memorisation_table(
             for run in select(of_task, method=method):
                 found = run.part("memorisation")
                 for key in shared:
-                    sample, test = number(found.get(f"samples_{key}")), number(found.get(f"test_{key}"))
+                    sample, test = number(found.get(f"sample_{key}")), number(found.get(f"test_{key}"))
                     values.setdefault(key, []).append(sample)
                     values.setdefault(f"{key}_ratio", []).append(sample / test if sample is not None and test else None)
+                for key in shares:
+                    values.setdefault(key, []).append(number(found.get(key)))
             rows.append(((*lead, method), method, values))
     caption = (
         f"{seeds_phrase(seeds)} Distance to the nearest training image of the task. Samples that lie far closer to "
-        "the training images than unseen real images do (a ratio well below 1) are copies."
+        "the training images than unseen real images do (a ratio well below 1, or far more than 5 % of samples nearer "
+        "than 95 % of real images) are copies. Shares are of all samples."
     )
     return build_table(title, ("Task", "Images of") if by_task else ("Images of",), columns, rows, caption)
 

@@ -100,8 +100,9 @@ def write_run(folder: Path, task: str, method: str, seed: int, classes: int, siz
         "format": 1, "experiment": "smoke", "task": task, "method": method, "seed": seed,
         "protocol": protocol(task), "protocol_hash": digest(protocol(task)), "final_step": 300,
         "steps": steps, "values": final, "directions": {name: direction(name) for name in final},
-        "memorisation": {"samples_median": 9.6 + 0.02 * end, "samples_p05": 4.9 + 0.02 * end,
-                         "test_median": 10.4, "test_p05": 5.6},
+        "memorisation": {"sample_median": 9.6 + 0.02 * end, "sample_p5": 4.9 + 0.02 * end,
+                         "test_median": 10.4, "test_p5": 5.6,
+                         "share_below_test_p5": 0.06, "share_copies": 0.0},
         "judge": {"accuracy_on_real_test": 0.983},
         "parameters": {"trainable": trainable, "trainable_label_table": 256, "deployed": 251_904 if method != "kind"
                        else 187_200, "macs": 4_021_248, "deployed_macs": 3_420_160 if method == "kind" else 4_021_248},

@@ -45,6 +45,8 @@ def test_a_run_ends_in_a_report_of_every_run(finished):
     page = (report / "index.html").read_text()
     assert "data:image/" in page
     assert (report / "tables" / "novel.tex").is_file()
+    copying = list(csv.DictReader((report / "summary" / "memorisation.csv").open()))
+    assert len(copying) == 3, "real test images and two methods"
 
 
 def test_metrics_carry_protocol_cost_and_code_state(finished):

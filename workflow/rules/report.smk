@@ -17,6 +17,7 @@ rule report:
         results_of_all_runs,
     output:
         directory(ANY.report_tables),
+        directory(ANY.report_summary),
         directory(ANY.report_grids),
         directory(ANY.report_plots),
         ANY.report_files(),
