@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,7 @@ def load_learngenes(path: Path) -> Loaded:
     """Learngenes alone, a model that knows only the null label; `classes` are those that it was pre-trained on."""
     tensors, header = load_tensors(path)
     _expect(path, header, LEARNGENES)
-    model = assemble(DiTConfig(**header["config"]), Factorization(**header["factorization"]), tensors, [])
+    model = _assemble([path], header, tensors, [])
     return Loaded(model, header["classes"], Diffusion(**header["diffusion"]), header)
 
 
@@ -78,7 +78,7 @@ def recombine(learngenes: Path, tailors: list[Path]) -> Loaded:
             raise UserError(f"{path}: tailors of class {own['class']!r} belong to other learngenes than {learngenes}")
         parts.append(tensors)
         classes.append(own["class"])
-    model = assemble(DiTConfig(**header["config"]), Factorization(**header["factorization"]), shared, parts)
+    model = _assemble([learngenes, *tailors], header, shared, parts)
     return Loaded(model, classes, Diffusion(**header["diffusion"]), header)
 
 
@@ -104,11 +104,17 @@ def load_adapted(path: Path, start_path: Path | None) -> Loaded:
     """An adapted model: its start, the method attached again, and the trained parameters filled in."""
     tensors, header = load_tensors(path)
     _expect(path, header, ADAPTED)
+    if header["method"] not in METHODS:
+        raise UserError(
+            f"{path}: was trained by method {header['method']!r}, which this version does not have; methods: "
+            f"{', '.join(METHODS)}"
+        )
     method = METHODS[header["method"]]
     start = load_start(method.start, start_path, DiTConfig(**header["config"]), header["seed"])
     if start.identity != header["start"]:
         raise UserError(
-            f"{path}: was trained from another start than {start_path} (sha256 {header['start']}, found {start.identity})",
+            f"{path}: was trained from another start than {start_path} "
+            f"(sha256 {header['start']}, found {start.identity})",
             hint="run finetune again, or give the backbone that it was trained from",
         )
     options = method.options.model_validate(header["options"])
@@ -135,6 +141,18 @@ def _description(model: DiT, classes: list[str], diffusion: Diffusion) -> dict[s
 def _expect(path: Path, header: Mapping[str, Any], wanted: str) -> None:
     if header.get("format") != wanted:
         raise UserError(f"{path}: a file of format {header.get('format')!r}, where {wanted!r} is needed")
+
+
+def _assemble(
+    paths: Sequence[Path],
+    header: Mapping[str, Any],
+    shared: Mapping[str, Tensor],
+    parts: Sequence[Mapping[str, Tensor]],
+) -> DiT:
+    try:
+        return assemble(DiTConfig(**header["config"]), Factorization(**header["factorization"]), shared, parts)
+    except RuntimeError as error:
+        raise UserError(f"{', '.join(map(str, paths))}: does not fit the architecture in the header: {error}")
 
 
 def _load(path: Path, model: DiT, tensors: Mapping[str, Tensor]) -> None:

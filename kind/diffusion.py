@@ -142,7 +142,7 @@ def make_sampler(
     arguments = diffusion.scheduler_arguments() | {"timestep_spacing": timestep_spacing}
     if name == "ddpm":
         variance_type = "learned_range" if diffusion.learned_variance else "fixed_small"
-        sampler = DDPMScheduler(**arguments, variance_type=variance_type, clip_sample=clip_sample)
+        sampler = AncestralSampler(**arguments, variance_type=variance_type, clip_sample=clip_sample)
     elif name == "ddim":
         sampler = DDIMScheduler(**arguments, clip_sample=clip_sample)
     elif name == "dpm":
@@ -151,3 +151,18 @@ def make_sampler(
         raise ValueError(f"no sampler {name!r}; there are ddpm, ddim and dpm")
     sampler.set_timesteps(num_steps)
     return sampler
+
+
+class AncestralSampler(DDPMScheduler):
+    """diffusers' DDPM, with no noise in the last step (Ho et al. 2020, algorithm 2) wherever that step begins.
+
+    diffusers leaves it out at t = 0 only; `trailing` timesteps end above 0, where a learned variance would add noise.
+    """
+
+    def _get_variance(
+        self, t: Tensor, predicted_variance: Tensor | None = None, variance_type: str | None = None
+    ) -> Tensor:
+        variance = super()._get_variance(t, predicted_variance, variance_type)
+        if predicted_variance is not None and self.previous_timestep(t) < 0:
+            return torch.full_like(variance, -torch.inf)  # a learned variance is handled as its logarithm
+        return variance

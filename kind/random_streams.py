@@ -19,7 +19,10 @@ def derive_seed(*parts: int | str) -> int:
 
 
 def stream(*parts: int | str) -> torch.Generator:
-    """A CPU generator of its own for these parts."""
+    """A CPU generator for these parts.
+
+    torch's CPU generator reads 32 bits of a seed, so that among 50,000 streams two begin alike one time in four.
+    """
     return torch.Generator().manual_seed(derive_seed(*parts))
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from kind.devices import autocast
 from kind.diffusion import Diffusion, make_sampler
+from kind.errors import UserError
 from kind.models.dit import DiT
 from kind.params import Sampling
 from kind.progress import Progress
@@ -39,6 +40,7 @@ def sample_images(
 
     Sample number first + i has its own random stream, so that shards join to what one long job would have made;
     `first` must be a multiple of the protocol's batch size, since the last bits of a product depend on its batch.
+    Raises UserError where an image is not finite.
     """
     assert first % protocol.batch_size == 0, "shards start at multiples of the batch size"
     device = next(model.parameters()).device
@@ -89,6 +91,8 @@ def _sample_batch(
         if diffusion.learned_variance and protocol.sampler != "ddpm":
             output = output[:, : config.channels]
         images = sampler.step(output, time, images, **noise).prev_sample
+    if not images.isfinite().all():
+        raise UserError("sampled images are not finite: the model has diverged or its precision is too low")
     return to_uint8(images)
 
 

@@ -206,7 +206,7 @@ class _Trainer:
 
 
 def learning_rate_at(step: int, peak: float, settings: Training) -> float:
-    """Linear warm-up over `warmup_steps`, then constant or half a cosine down to zero at the last step."""
+    """Linear warm-up over `warmup_steps`, then constant or half a cosine that would reach zero at step `steps`."""
     if step < settings.warmup_steps:
         return peak * (step + 1) / settings.warmup_steps
     if settings.learning_rate_schedule == "constant":

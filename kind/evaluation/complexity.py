@@ -15,7 +15,7 @@ def count_parameters(model: nn.Module) -> int:
 
 
 def count_active_parameters(model: DiT) -> int:
-    """Parameters that one image of one class touches: for a gated model, without the other classes' tailors."""
+    """All parameters but, for a gated model, the tailors of all classes save one (the label table counts whole)."""
     idle = 0
     for layer in model.modules():
         if isinstance(layer, FactorizedLinear):
@@ -34,13 +34,14 @@ def count_macs(model: DiT) -> int:
     config = model.config
     tokens, total = config.num_tokens, 0
     for name, layer in model.named_modules():
-        per_token = 1 if name.startswith("embedder.") or name == "proj_out_1" or name.endswith("norm1.linear") else tokens
+        once = name.startswith("embedder.") or name == "proj_out_1" or name.endswith("norm1.linear")
+        times = 1 if once else tokens
         if isinstance(layer, FactorizedLinear):
-            total += per_token * layer.num_active * (layer.in_features + layer.out_features + 1)
+            total += times * layer.num_active * (layer.in_features + layer.out_features + 1)
         elif isinstance(layer, nn.Linear):
-            total += per_token * layer.in_features * layer.out_features
+            total += times * layer.in_features * layer.out_features
         elif isinstance(layer, nn.Conv2d):
-            total += per_token * layer.weight.numel()
+            total += times * layer.weight.numel()
     return total + config.depth * 2 * tokens * tokens * config.width
 
 

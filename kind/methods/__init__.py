@@ -55,6 +55,7 @@ class Method:
     attach: changes the model in place, every parameter frozen before, and sets `requires_grad` on what it trains.
         The label table is trained whatever it says: the treatment is one for all methods.
     trainable_parameters: the formula for what `attach` makes trainable, without the label table.
+    keeps_output: whether, with these options, the attached and untrained model computes what its start did.
     merge: folds what was added into plain weights for deployment; None where nothing needs folding.
     problem: why the options do not fit a model, or None.
     """
@@ -66,6 +67,7 @@ class Method:
     start: Literal["dense", "kind"] | None
     attach: Callable[[DiT, MethodOptions, Adaptation], None]
     trainable_parameters: Callable[..., int]
+    keeps_output: Callable[[MethodOptions], bool] = lambda options: True
     merge: Callable[[DiT], DiT] | None = None
     problem: Callable[..., str | None] = lambda options, shape, backbone, num_seen_classes, num_classes: None
 

@@ -92,5 +92,6 @@ METHOD = Method(
     start="kind",
     attach=attach,
     trainable_parameters=trainable_parameters,
+    keeps_output=lambda options: options.tailor_start == "zero",
     problem=problem,
 )

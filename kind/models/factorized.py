@@ -209,8 +209,9 @@ def _fill(layer: FactorizedLinear, u: Tensor, s: Tensor, v: Tensor, generator: t
 def draw_tailors(layer: FactorizedLinear, start: str, generator: torch.Generator) -> None:
     """Fresh tailors for unseen classes, in place.
 
-    start: `random` takes components of the SVD of a fresh Xavier draw of the whole matrix (as pre-training starts);
-    `zero` does the same with u = 0, so that the layer's output is unchanged at first (the choices are ours).
+    start: `random` takes components of the SVD of a fresh Xavier draw of the whole matrix (as pre-training starts, but
+    with a matrix's own bound for q, k and v too, where DiT has the fused one); `zero` does the same with u = 0, so that
+    the layer's output is unchanged at first (the choices are ours).
     """
     weight = torch.empty(layer.out_features, layer.in_features)
     nn.init.xavier_uniform_(weight, generator=generator)

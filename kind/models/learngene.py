@@ -21,7 +21,7 @@ def take_apart(model: DiT) -> tuple[Tensors, list[Tensors]]:
     tailors ([T, out], [T], [T, in] for each matrix) and its label's row [width].
     """
     state = {name: tensor.detach() for name, tensor in model.state_dict().items()}
-    owned = {name for name in state if name.rsplit(".", 1)[-1] in TAILOR_TENSORS}
+    owned = [name for name in state if name.rsplit(".", 1)[-1] in TAILOR_TENSORS]
     shared = {name: tensor for name, tensor in state.items() if name not in owned and name != LABEL_TABLE}
     shared[LABEL_TABLE] = state[LABEL_TABLE][-1:]
     parts = [{name: state[name][row] for name in (*owned, LABEL_TABLE)} for row in range(model.config.num_classes)]
@@ -34,19 +34,29 @@ def assemble(
     """A model of the shared part and any classes' parts, whose labels are the parts' order.
 
     With no parts the model is learngenes alone and knows only the null label.  Raises RuntimeError naming tensors
-    that are missing or of another shape.
+    that are missing, unknown or of another shape.
     """
     num_tailors = factorization.num_tailors if parts else 0
     model = DiT(replace(config, num_classes=len(parts)))
     make_room(model, replace(factorization, num_tailors=num_tailors))
-    state = dict(shared)
-    state[LABEL_TABLE] = torch.cat([*(part[LABEL_TABLE][None] for part in parts), shared[LABEL_TABLE]])
-    for name, layer in factorized_layers(model):
-        for tensor in TAILOR_TENSORS:
-            key = f"{name}.{tensor}"
-            state[key] = torch.stack([part[key] for part in parts]) if parts else getattr(layer, tensor).detach()
+    owned = [f"{name}.{tensor}" for name, _ in factorized_layers(model) for tensor in TAILOR_TENSORS]
+    wanted = {name: model.get_parameter(name).shape[1:] for name in (*owned, LABEL_TABLE)}
+    for position, part in enumerate(parts):
+        _check_part(part, wanted, position)
+    state = {name: model.get_parameter(name).detach() for name in owned} | dict(shared)
+    if parts:
+        state |= {name: torch.stack([part[name] for part in parts]) for name in wanted}
+        state[LABEL_TABLE] = torch.cat([state[LABEL_TABLE], shared[LABEL_TABLE]])
     model.load_state_dict(state)
     return model
+
+
+def _check_part(part: Mapping[str, Tensor], wanted: Mapping[str, torch.Size], position: int) -> None:
+    for name in sorted(wanted.keys() | part.keys()):
+        found = list(part[name].shape) if name in part else "nothing"
+        needed = list(wanted[name]) if name in wanted else "nothing"
+        if found != needed:
+            raise RuntimeError(f"part {position} does not fit the model: {name} is {found}, where {needed} is needed")
 
 
 def add_fresh_tailors(model: DiT, num_classes: int, num_tailors: int, start: str, seed: int) -> DiT:
@@ -61,7 +71,7 @@ def add_fresh_tailors(model: DiT, num_classes: int, num_tailors: int, start: str
     for _, layer in factorized_layers(model):
         layer.num_tailors = num_tailors
         for name, shape in zip(TAILOR_TENSORS, ((layer.out_features,), (), (layer.in_features,)), strict=True):
-            rows = torch.zeros(num_classes, num_tailors, *shape, dtype=layer.bias.dtype)
+            rows = torch.zeros(num_classes, num_tailors, *shape, dtype=layer.bias.dtype, device=layer.bias.device)
             setattr(layer, name, torch.nn.Parameter(rows))
         draw_tailors(layer, start, generator)
     return model

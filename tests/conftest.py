@@ -1,0 +1,92 @@
+"""Small models that several tests need."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def build():
+    """build(...) -> a micro DiT for 8x8 images, dense, or factorized where `learngenes` and `tailors` are given.
+
+    Shaken by default: every parameter is moved at random, so that no output or gradient is zero by initialisation.
+    """
+    import torch
+
+    from kind.models.dit import DiTConfig, build_dit
+    from kind.models.factorized import Factorization, factorize
+    from kind.models.presets import PRESETS
+
+    torch.set_num_threads(1)
+
+    def build(
+        *,
+        num_classes=5,
+        channels=3,
+        learned_variance=False,
+        learngenes=None,
+        tailors=None,
+        null_gate="learngenes",
+        seed=0,
+        shaken=True,
+    ):
+        config = DiTConfig(
+            *PRESETS["micro/2"],
+            image_size=8,
+            channels=channels,
+            num_classes=num_classes,
+            learned_variance=learned_variance,
+        )
+        model = build_dit(config, seed)
+        if learngenes is not None:
+            model = factorize(model, Factorization(learngenes, tailors, null_gate), seed)
+        if shaken:
+            generator = torch.Generator().manual_seed(seed + 1)
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+        return model.eval()
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def model_inputs():
+    """model_inputs(model, batch) -> images, timesteps and labels, every class and the null class among them."""
+    import torch
+
+    def inputs(model, batch=12, seed=0):
+        generator = torch.Generator().manual_seed(seed)
+        config = model.config
+        images = torch.randn(batch, config.channels, config.image_size, config.image_size, generator=generator)
+        timesteps = torch.randint(1000, (batch,), generator=generator)
+        return images, timesteps, torch.arange(batch) % (config.num_classes + 1)
+
+    return inputs
+
+
+@pytest.fixture(scope="session")
+def valid_params() -> str:
+    """A small params file that is in order; loading it imports no torch."""
+    return """
+description: for tests
+seeds: [0, 1]
+data:
+  digits: {source: digits, split: {train: 0.5, validation: 0.1, test: 0.4}}
+  letters: {source: letters, options: {classes: [A, C, E], images_per_class: 40}}
+model: {preset: micro/2}
+backbones:
+  dense: {form: dense}
+  kind: {form: kind, num_learngenes: 20, num_tailors: 4}
+pretrain: {data: digits, classes: [0, 1, 2], steps: 10, batch_size: 8, learning_rate: 1.0e-3}
+tasks:
+  novel: {data: digits, classes: [7, 8], images_per_class: 20}
+  shift: {data: letters, classes: [A, C, E]}
+finetune: {steps: 8, batch_size: 8, learning_rate: 1.0e-3}
+methods: {kind: {}, full: {}, lora: {rank: 4}, scratch: {}}
+sampling: {sampler: ddim, num_inference_steps: 2, num_samples: 20, batch_size: 10}
+evaluation:
+  extractor: {type: trained, name: digits}
+  num_reference: 30
+  curve: [0.5]
+"""

@@ -1,0 +1,267 @@
+"""What every method keeps to.  A new method is tested here by being there; options that have no default are given in
+OPTIONS, and further settings worth a test are added to it."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+
+import pytest
+import torch
+
+from kind.adaptation import Start, adapt, trained_parameters
+from kind.artifacts import load_tensors, save_tensors
+from kind.checkpoints import load_adapted, load_start, save_adapted
+from kind.diffusion import Diffusion
+from kind.errors import UserError
+from kind.methods import METHODS, Adaptation
+from kind.models.dit import LABEL_TABLE, DiT, DiTConfig, renew_label_table, to_diffusers
+from kind.models.factorized import Factorization, make_room
+from kind.models.presets import PRESETS
+from kind.params import Training
+from kind.training import Plan, train
+
+OPTIONS = {
+    "lora": [{"rank": 4}, {"rank": 3, "alpha": 6.0}],
+    "kind": [
+        {},
+        {"tailor_start": "zero", "num_tailors": 2},
+        {"learngenes": "trained", "tailor_budget": 9},
+        {"train_dense": "biases"},
+        {"train_dense": "all"},
+    ],
+}
+CASES = [
+    pytest.param(name, options, id=" ".join([name, *(f"{k}={v}" for k, v in options.items())]))
+    for name in METHODS
+    for options in OPTIONS.get(name, [{}])
+]
+CLASSES, SEED = ["x", "y", "z"], 11
+each_method = pytest.mark.parametrize("name, given", CASES)
+
+
+def start_of(name, starts) -> Start:
+    method = METHODS[name]
+    fresh = DiTConfig(*PRESETS["micro/2"], image_size=8, channels=3, num_classes=3)
+    start = load_start(method.start, starts.of(method.start), fresh, SEED)
+    if method.start is None:
+        shake(start.model.parameters())  # a fresh DiT's output is zero whatever is attached
+    return start
+
+
+def shake(parameters):
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in parameters:
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+
+
+def attached(name, given, starts, seed=SEED):
+    """The start with the method attached, in evaluation mode, and its options."""
+    options = METHODS[name].options.model_validate(given)
+    return adapt(start_of(name, starts), METHODS[name], options, 3, seed, "random").eval(), options
+
+
+def outputs(model):
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(8, 3, 8, 8, generator=generator)
+    with torch.no_grad():
+        return model(images, torch.arange(8) * 120, torch.arange(8) % 4)  # class 3 is the null class
+
+
+def train_three_steps(model, folder):
+    settings = Training(steps=3, batch_size=8, learning_rate=1e-2, ema_decay=0.5)
+    plan = Plan(settings, Diffusion("cosine", "v"), 1e-2, seed=0, recipe="test")
+    images = torch.randint(256, (8, 3, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    return train(model, images, torch.arange(8) % 3, plan, folder / "state.pt", "test")
+
+
+@each_method
+def test_attaching_keeps_the_output_where_the_method_says_so(name, given, starts):
+    model, options = attached(name, given, starts)
+    start = start_of(name, starts).model
+    renew_label_table(start, 3, seed=0, start="null")
+    with torch.no_grad():
+        start.label_table.copy_(model.label_table)  # the fresh rows are no part of the method
+    kept = torch.allclose(outputs(model), outputs(start.eval()), rtol=1e-5, atol=1e-5)
+    assert kept == METHODS[name].keeps_output(options)
+
+
+@each_method
+def test_the_label_table_is_fresh_but_for_the_null_row_and_trained(name, given, starts):
+    model, _ = attached(name, given, starts)
+    start = start_of(name, starts).model
+    assert model.config.num_classes == 3
+    assert model.label_table.shape == (4, 32)
+    assert torch.equal(model.label_table[-1], start.label_table[-1])
+    assert model.label_table.requires_grad
+
+
+@each_method
+def test_attaching_depends_on_the_seed_alone(name, given, starts):
+    first = attached(name, given, starts)[0].state_dict()
+    torch.rand(5)
+    again, other = (
+        attached(name, given, starts)[0].state_dict(),
+        attached(name, given, starts, SEED + 1)[0].state_dict(),
+    )
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert not torch.equal(first[LABEL_TABLE], other[LABEL_TABLE])
+
+
+@each_method
+def test_training_changes_what_is_declared_and_nothing_else(name, given, starts, tmp_path):
+    model, _ = attached(name, given, starts)
+    declared = set(trained_parameters(model))
+    before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    outcome = train_three_steps(model, tmp_path)
+    changed = {key for key, tensor in model.state_dict().items() if not torch.equal(tensor, before[key])}
+    assert changed == declared
+    assert outcome.raw.keys() == outcome.averaged[3].keys() == declared
+
+
+@each_method
+def test_the_formula_counts_what_is_trained(name, given, starts):
+    model, options = attached(name, given, starts)
+    task = Adaptation(3, SEED, start_of(name, starts).seen_tailors)
+    counted = sum(p.numel() for p in trained_parameters(model).values()) - model.label_table.numel()
+    assert METHODS[name].trainable_parameters(model, options, task) == counted
+
+
+@pytest.mark.parametrize("preset", ["S/2", "B/2", "L/2", "XL/2"])
+@each_method
+def test_the_formula_counts_what_is_trained_at_the_papers_sizes(name, given, preset, monkeypatch):
+    method, options = METHODS[name], METHODS[name].options.model_validate(given)
+    monkeypatch.setattr("kind.models.learngene.draw_tailors", lambda *_: None)  # meta tensors have no values
+    task = Adaptation(num_classes=20, seed=0, seen_tailors=100)
+    with torch.device("meta"):
+        model = DiT(DiTConfig(*PRESETS[preset], image_size=32, channels=4, num_classes=20, learned_variance=True))
+        if method.start == "kind":
+            make_room(model, Factorization(num_learngenes=96, num_tailors=0))
+        model.requires_grad_(False)
+        method.attach(model, options, task)
+    model.label_table.requires_grad_(True)
+    counted = sum(p.numel() for p in trained_parameters(model).values()) - model.label_table.numel()
+    assert method.trainable_parameters(model, options, task) == counted > 0
+
+
+# --- files ----------------------------------------------------------------------------------------------------
+
+
+def save(path, model, name, options, starts, **changes):
+    method = METHODS[name]
+    trained = trained_parameters(model)
+    header = {
+        "method": name,
+        "options": options.model_dump(),
+        "classes": CLASSES,
+        "config": model.config.to_dict(),
+        "diffusion": Diffusion("cosine", "v").to_dict(),
+        "null_gate": "learngenes",
+        "label_table": "random",
+        "seed": SEED,
+        "start": load_start(method.start, starts.of(method.start), model.config, SEED).identity,
+        **changes,
+    }
+    save_adapted(path, trained, header)
+    return trained.keys()
+
+
+@each_method
+def test_saved_and_loaded_it_computes_the_same(name, given, starts, tmp_path):
+    method, options = METHODS[name], METHODS[name].options.model_validate(given)
+    fresh = DiTConfig(*PRESETS["micro/2"], image_size=8, channels=3, num_classes=3)
+    start = load_start(method.start, starts.of(method.start), fresh, SEED)
+    model = adapt(start, method, options, 3, SEED, "random").eval()
+    shake(trained_parameters(model).values())
+    path = tmp_path / "adapted"
+    names = save(path, model, name, options, starts)
+    tensors, header = load_tensors(path)
+    assert tensors.keys() == names
+    loaded = load_adapted(path, starts.of(method.start))
+    assert torch.equal(outputs(loaded.model.eval()), outputs(model))
+    assert (loaded.classes, loaded.diffusion) == (CLASSES, Diffusion("cosine", "v"))
+    assert loaded.header == header
+    assert header["format"] == "adapted/1"
+    assert outputs(model).std() > 0.1
+
+
+@each_method
+def test_merging_keeps_the_output_and_exports(name, given, starts):
+    model, _ = attached(name, given, starts)
+    shake(trained_parameters(model).values())
+    before = outputs(model)
+    merged = copy.deepcopy(model)
+    if METHODS[name].merge is not None:
+        merged = METHODS[name].merge(merged)
+    torch.testing.assert_close(outputs(merged), before, rtol=1e-5, atol=1e-5)
+    if merged.gate is not None:
+        return  # of several classes: no plain dense form
+    start = start_of(name, starts).model
+    assert merged.state_dict().keys() == start.state_dict().keys()
+    stock = to_diffusers(merged)
+    images = torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        exported = stock(images, timestep=torch.arange(8) * 120, class_labels=torch.arange(8) % 4).sample
+    torch.testing.assert_close(exported, before, rtol=1e-5, atol=1e-5)
+
+
+@each_method
+def test_files_that_do_not_fit_are_refused(name, given, starts, make_starts, tmp_path):
+    model, options = attached(name, given, starts)
+    path, method = tmp_path / "adapted", METHODS[name]
+    save(path, model, name, options, starts)
+    tensors, header = load_tensors(path)
+    start = starts.of(method.start)
+
+    if start is not None:
+        with pytest.raises(UserError, match="was trained from another start"):
+            load_adapted(path, make_starts(seed=5).of(method.start))
+        with pytest.raises(UserError, match="format 'adapted/1', where '(backbone|learngenes)/1' is needed"):
+            load_adapted(path, path)
+    with pytest.raises(UserError, match="is needed"):
+        load_adapted(starts.dense, start)
+
+    first = min(tensors)
+    save_tensors(path, {key: tensor for key, tensor in tensors.items() if key != first}, header)
+    with pytest.raises(UserError, match=f"does not hold what {name} trains.*{first}"):
+        load_adapted(path, start)
+    save_tensors(path, {**tensors, first: tensors[first][..., :1]}, header)
+    with pytest.raises(UserError, match=f"does not hold what {name} trains.*{first}"):
+        load_adapted(path, start)
+    save_tensors(path, {**tensors, "more": torch.zeros(1)}, header)
+    with pytest.raises(UserError, match=f"does not hold what {name} trains.*more"):
+        load_adapted(path, start)
+    save_tensors(path, tensors, {**header, "method": "nomethod"})
+    with pytest.raises(UserError, match="trained by method 'nomethod', which this version does not have"):
+        load_adapted(path, start)
+    save_tensors(path, tensors, header)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(UserError, match="not a whole safetensors file"):
+        load_adapted(path, start)
+
+
+# --- declarations ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_is_declared_whole(name):
+    method = METHODS[name]
+    assert method.name == name
+    assert method.title
+    assert method.source
+    wanted = {"dense": "dense", "kind": "kind", None: None}[method.start]
+    field = method.options.model_fields.get("backbone")
+    assert (field.default if field else None) == wanted
+    assert method.options.model_fields["learning_rate"].default is None
+
+
+def test_a_method_that_unfreezes_nothing_trains_the_label_table_alone(starts):
+    idle = dataclasses.replace(METHODS["full"], attach=lambda model, options, task: None)
+    model = adapt(load_start("dense", starts.dense), idle, idle.options(), 3, SEED, "random")
+    assert trained_parameters(model).keys() == {LABEL_TABLE}
+
+
+def test_fresh_weights_need_no_file():
+    start = Start.fresh(DiTConfig(*PRESETS["micro/2"], image_size=8, channels=3, num_classes=3), seed=1)
+    assert (start.identity, start.diffusion, start.seen_tailors) == (None, None, 0)
