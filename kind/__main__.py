@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
 import shlex
 import sys
@@ -30,10 +31,16 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     stage = arguments[0]
     if stage not in STAGES:
-        _overview().parse_args([stage])
+        close = difflib.get_close_matches(stage, STAGES, n=1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        _overview().error(f"no stage {stage!r}{hint}; stages: {', '.join(STAGES)}")
     module = importlib.import_module(f"kind.stages.{stage}")
     parser = argparse.ArgumentParser(
-        prog=f"python -m kind {stage}", description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=f"python -m kind {stage}",
+        description=module.__doc__,
+        epilog=f"example:\n  {module.EXAMPLE}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     module.add_arguments(parser)
     parsed = parser.parse_args(arguments[1:])
@@ -47,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         if error.filename is None:
             raise
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        print(f"error: {error.filename}: {error.strerror or error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped; run the same command again to go on", file=sys.stderr)
@@ -65,7 +72,7 @@ def _overview() -> argparse.ArgumentParser:
         "Running a stage again resumes it, or ends at once if it is done.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("stage", choices=STAGES, metavar="STAGE", help="one of those below")
+    parser.add_argument("stage", metavar="STAGE", help="one of those below")
     return parser
 
 

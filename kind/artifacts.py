@@ -14,6 +14,7 @@ import os
 import platform
 import subprocess
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -46,8 +47,10 @@ def atomic_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
             handle.flush()
             os.fsync(handle.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
+            error.filename = str(path)  # a full disk does not say which file it was
         raise
 
 
@@ -65,7 +68,7 @@ def write_text(path: str | os.PathLike, content: str) -> None:
 
 def write_json(path: str | os.PathLike, content: Any) -> None:
     """Indented JSON.  Refuses NaN and infinity, which are no JSON: a metric that has no value is `null`."""
-    write_text(path, json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps(content, indent=2, allow_nan=True, ensure_ascii=False) + "\n")
 
 
 def read_json(path: str | os.PathLike) -> Any:
@@ -117,9 +120,13 @@ def read_header(path: str | os.PathLike) -> dict[str, Any]:
             stored = (file.metadata() or {}).get("kind")
     except SafetensorError as error:
         raise UserError(f"{path}: not a whole safetensors file ({error})", hint=REMAKE)
-    if stored is None:
+    try:
+        header = json.loads(stored or "null")
+    except json.JSONDecodeError:
+        header = None
+    if not isinstance(header, dict):
         raise UserError(f"{path}: a safetensors file, but none of this project's: it has no 'kind' header")
-    return json.loads(stored)
+    return header
 
 
 def save_arrays(path: str | os.PathLike, **arrays: np.ndarray) -> None:
@@ -135,9 +142,12 @@ def load_arrays(path: str | os.PathLike, required: Sequence[str] = ()) -> dict[s
     import numpy as np
 
     try:
-        with np.load(_existing(path), allow_pickle=False) as archive:
+        archive = np.load(_existing(path), allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise ValueError("it holds a single array")
+        with archive:
             arrays = {name: archive[name] for name in archive.files}
-    except (zipfile.BadZipFile, ValueError, EOFError, OSError) as error:
+    except DAMAGED_NPZ as error:
         raise UserError(f"{path}: not a whole npz file of plain arrays ({error})", hint=REMAKE)
     missing = [name for name in required if name not in arrays]
     if missing:
@@ -148,6 +158,11 @@ def load_arrays(path: str | os.PathLike, required: Sequence[str] = ()) -> dict[s
     return arrays
 
 
+# What numpy and zipfile raise for bytes that are no npz file: the second line for damage in a header.
+DAMAGED_NPZ = (
+    zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError,
+    NotImplementedError, RuntimeError, SyntaxError, MemoryError, KeyError, TypeError,
+)  # fmt: skip
 REMAKE = "it was cut off or changed after it was written: delete it and run the same command again"
 
 

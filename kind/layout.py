@@ -110,6 +110,10 @@ class Layout:
         return self.report / "tables"
 
     @property
+    def report_summary(self) -> Path:
+        return self.report / "summary"
+
+    @property
     def report_plots(self) -> Path:
         return self.report / "plots"
 
@@ -121,7 +125,8 @@ class Layout:
         return [self.report / name for name in ("index.html", "metrics.csv", "curves.csv")]
 
     def log(self, stage: str, *parts: str | int) -> Path:
-        return self.root.joinpath("logs", stage, "_".join(str(part) for part in parts) + ".log")
+        """Parts are joined by dots, which names do not hold."""
+        return self.root.joinpath("logs", stage, ".".join(str(part) for part in parts) + ".log")
 
     def state(self, stage: str, *parts: str | int) -> Path:
         """What a running job needs to resume; undeclared, since Snakemake deletes a failed job's outputs."""

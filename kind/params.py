@@ -11,8 +11,9 @@ from kind.data.sources import SOURCES
 from kind.methods import METHODS
 from kind.models.presets import PRESETS, Preset
 
-PositiveInt = Annotated[int, Field(ge=1)]
-NaturalInt = Annotated[int, Field(ge=0)]
+LARGEST_INT = 2**63 - 1  # what torch and numpy take as a seed
+PositiveInt = Annotated[int, Field(ge=1, le=LARGEST_INT)]
+NaturalInt = Annotated[int, Field(ge=0, le=LARGEST_INT)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
@@ -30,7 +31,7 @@ class Section(BaseModel):
 
 
 class Compute(Section):
-    """Where and how jobs run.  Of these only `precision` may move a result."""
+    """Where and how jobs run.  Only `precision` is part of a recipe: the others move the last bits at most."""
 
     threads: PositiveInt = 1
     device: Literal["auto", "cpu", "cuda"] = "auto"

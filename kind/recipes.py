@@ -48,7 +48,6 @@ def pretrain(experiment: Experiment, backbone: str) -> Recipe:
         diffusion=experiment.diffusion.model_dump(),
         backbone=experiment.backbones[backbone].model_dump(),
         pretrain=experiment.pretrain.model_dump(),
-        sampling=_sampler(experiment, None),
         precision=experiment.compute.precision,
     )
 
@@ -60,6 +59,7 @@ def extract(experiment: Experiment, backbone: str) -> Recipe:
 def finetune(experiment: Experiment, task: str, method: str, seed: int) -> Recipe:
     options = experiment.method_options(method)
     name = experiment.method_name(method)
+    rate = {"learning_rate": options.learning_rate or experiment.finetune.learning_rate}  # of a method's own, or of all
     fresh = {}
     if METHODS[name].start is None:  # nothing is inherited, so the network's shape comes from the params
         fresh = {"model": experiment.model.shape()._asdict(), "diffusion": experiment.diffusion.model_dump()}
@@ -68,7 +68,7 @@ def finetune(experiment: Experiment, task: str, method: str, seed: int) -> Recip
         method=name,
         options=options.model_dump(),
         task=experiment.tasks[task].model_dump(exclude={"guidance_scale"}),
-        finetune=experiment.finetune.model_dump(),
+        finetune=experiment.finetune.model_dump() | rate,
         steps=experiment.curve_steps(),
         seed=seed,
         precision=experiment.compute.precision,
@@ -80,6 +80,7 @@ def sample(experiment: Experiment, task: str, method: str, seed: int) -> Recipe:
     return _recipe(
         "sample",
         sampling=_sampler(experiment, task),
+        num_classes=len(experiment.tasks[task].classes),
         shard_size=experiment.sampling.shard_size,
         steps=experiment.curve_steps(),
         seed=seed,
@@ -88,7 +89,14 @@ def sample(experiment: Experiment, task: str, method: str, seed: int) -> Recipe:
 
 
 def evaluate(experiment: Experiment, task: str, method: str, seed: int) -> Recipe:
-    return _recipe("evaluate", protocol=protocol(experiment, task), classes=_classes(experiment, task))
+    shots = experiment.tasks[task].model_dump(include={"images_per_class", "seed"})  # samples are compared with them
+    return _recipe(
+        "evaluate",
+        protocol=protocol(experiment, task),
+        classes=_classes(experiment, task),
+        shots=shots,
+        steps=experiment.curve_steps(),
+    )
 
 
 def report(experiment: Experiment) -> Recipe:
@@ -113,9 +121,9 @@ def _recipe(stage: str, **parts: Any) -> Recipe:
     return {"stage": stage, "version": STAGE_VERSIONS[stage], **parts}
 
 
-def _sampler(experiment: Experiment, task: str | None) -> Recipe:
+def _sampler(experiment: Experiment, task: str) -> Recipe:
     settings = experiment.sampling.model_dump(exclude={"shard_size"})
-    own = experiment.tasks[task].guidance_scale if task is not None else None
+    own = experiment.tasks[task].guidance_scale
     if own is not None:
         settings["guidance_scale"] = own
     settings["curve_num_samples"] = settings["curve_num_samples"] or settings["num_samples"]

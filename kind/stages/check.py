@@ -6,16 +6,22 @@ Ends with exit code 2 and the list of what is missing; writes nothing.
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from kind.data.sources import SOURCES
 from kind.errors import UserError
 from kind.params import Experiment
 from kind.params_file import find_params, load_experiments
 
+EXAMPLE = "python -m kind check --experiment smoke"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--experiment", required=True, metavar="NAME", help="params/NAME.yaml, or a path to a file"
+        "--experiment",
+        required=True,
+        metavar="NAME",
+        help="params/NAME.yaml, or the path of a params file; a collection such as `paper` too",
     )
 
 
@@ -32,8 +38,6 @@ def run(arguments: argparse.Namespace) -> None:
 
 def missing(experiment: Experiment) -> list[str]:
     """What must be got before the experiment can run, a line each."""
-    from pathlib import Path
-
     lines = []
     for name, data in experiment.data.items():
         source = SOURCES[data.source]

@@ -31,6 +31,27 @@ class Context:
             )
         return entries[name]
 
+    def choose_backbone(self, name: str, form: str) -> Any:
+        """A backbone of this form; raises UserError naming those that there are."""
+        backbone = self.choose("backbones", name)
+        if backbone.form != form:
+            fitting = [other for other, entry in self.experiment.backbones.items() if entry.form == form]
+            raise UserError(
+                f"{self.params_path}: backbones.{name} is of form {backbone.form}, which has no learngenes",
+                hint=f"backbones of form {form}: {', '.join(fitting) or 'none'}",
+            )
+        return backbone
+
+    def choose_seed(self, seed: int) -> int:
+        """A seed of the experiment: another one would leave a run that no table reads."""
+        seeds = self.experiment.seeds
+        if seed not in seeds:
+            raise UserError(
+                f"{self.params_path}: seeds has no {seed}; it has {', '.join(map(str, seeds))}",
+                hint="add it to `seeds` to run it",
+            )
+        return seed
+
     def task_data(self) -> list[str]:
         """Names of the data sets that tasks use, each once."""
         return list(dict.fromkeys(task.data for task in self.experiment.tasks.values()))
@@ -41,12 +62,16 @@ class Context:
 
 def add_shared_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--experiment", required=True, metavar="NAME", help="params/NAME.yaml, or a path to a file"
+        "--experiment", required=True, metavar="NAME", help="params/NAME.yaml, or the path of a params file"
     )
     parser.add_argument(
-        "--results", default="results", metavar="FOLDER", help="results go to FOLDER/NAME (default: %(default)s)"
+        "--results", default="results", metavar="FOLDER", help="results lie in FOLDER/NAME (default: %(default)s)"
     )
-    parser.add_argument("--recipe", metavar="DIGEST", help="refuse to run if the params have changed since planning")
+    parser.add_argument(
+        "--recipe",
+        metavar="DIGEST",
+        help="what was planned; refuse to run if the params have changed since",
+    )
 
 
 def read_context(arguments: argparse.Namespace) -> Context:

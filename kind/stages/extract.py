@@ -8,6 +8,8 @@ from kind import recipes
 from kind.stages.context import Context, add_shared_arguments, read_context
 from kind.stages.job import Job
 
+EXAMPLE = "python -m kind extract --experiment smoke --backbone kind"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_shared_arguments(parser)
@@ -17,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     context = read_context(arguments)
     layout, name = context.layout, arguments.backbone
-    context.choose("backbones", name)
+    context.choose_backbone(name, "kind")
     learngenes = layout.learngenes(name)
     tailors = layout.tailors(name, len(context.experiment.pretrain.classes))
     Job(

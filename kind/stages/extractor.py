@@ -8,8 +8,11 @@ from __future__ import annotations
 import argparse
 
 from kind import recipes
+from kind.errors import UserError
 from kind.stages.context import Context, add_shared_arguments, read_context
 from kind.stages.job import Job
+
+EXAMPLE = "python -m kind extractor --experiment smoke"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,6 +22,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     context = read_context(arguments)
     layout = context.layout
+    extractor = context.experiment.evaluation.extractor
+    if extractor.type != "trained":
+        raise UserError(
+            f"{context.params_path}: evaluation.extractor is of type {extractor.type}: its weights are given, none are "
+            "trained"
+        )
     Job(
         recipe=recipes.extractor(context.experiment),
         inputs=[path for name in context.task_data() for path in layout.data_files(name)],

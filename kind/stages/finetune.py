@@ -8,6 +8,8 @@ from kind import recipes
 from kind.stages.job import Job
 from kind.stages.run_arguments import Run, add_run_arguments, read_run
 
+EXAMPLE = "python -m kind finetune --experiment smoke --task novel --method kind --seed 0"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run_arguments(parser)
@@ -35,7 +37,7 @@ def train(this: Run, job: Job) -> dict:
     from kind.diffusion import Diffusion
     from kind.evaluation.complexity import describe_cost
     from kind.stages.images import load_shots
-    from kind.stages.training_job import fresh_config, run_training, write_history
+    from kind.stages.training_job import check_images, fresh_config, run_training, write_history
 
     context, method, options = this.context, this.method, this.options
     experiment, layout = context.experiment, context.layout
@@ -43,6 +45,7 @@ def train(this: Run, job: Job) -> dict:
     data = load_shots(context, task)
     config = fresh_config(context, data, len(task.classes)) if method.start is None else None
     start = load_start(method.start, this.start, config, this.seed)
+    check_images(data, start.model.config, f"task {this.task}")
     model = adapt(start, method, options, len(task.classes), this.seed, settings.label_table)
     # after adapt, which renews the label table, so that the header describes the adapted model
     diffusion = start.diffusion or Diffusion(**experiment.diffusion.model_dump())
@@ -62,7 +65,7 @@ def train(this: Run, job: Job) -> dict:
         settings,
         learning_rate=options.learning_rate or settings.learning_rate,
         seed=this.seed,
-        recipe=job.digest,
+        recipe=job.identity,
         null_gate=null_gate,
         snapshot_steps=tuple(experiment.curve_steps()),
         state=job.state,

@@ -9,10 +9,11 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from kind.artifacts import provenance, read_json, sha256, write_json
+from kind.artifacts import digest, provenance, read_json, sha256, write_json
 from kind.errors import UserError
 from kind.recipes import Recipe, recipe_digest
 
@@ -21,7 +22,10 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Job:
-    """One stage run.  `planned` is the recipe digest of the command, None when started by hand without it."""
+    """One stage run.  `planned` is the recipe digest of the command, None when started by hand without it.
+
+    Paths stand in the record as seen from its folder, so that it holds wherever the results lie.
+    """
 
     recipe: Recipe
     inputs: Sequence[Path]
@@ -33,6 +37,11 @@ class Job:
     @property
     def digest(self) -> str:
         return recipe_digest(self.recipe)
+
+    @property
+    def identity(self) -> str:
+        """Digest of recipe and inputs: what a killed job left behind may be used again only where both are the same."""
+        return digest([self.recipe, self._inputs])
 
     def run(self, work: Callable[[], dict[str, Any] | None]) -> None:
         """Do the work unless it is done.  `work` writes the outputs and returns what else the record should say."""
@@ -47,21 +56,29 @@ class Job:
                 f"missing input: {', '.join(missing)}", hint="run the stages that write it first, or snakemake"
             )
         with self._lock():
+            inputs = self._inputs  # as they are before the work
             if self._is_done():
                 print(f"already done: {self.record}", file=sys.stderr)
-                return
-            extra = work() or {}
-            content = {
-                "format": FORMAT,
-                "recipe": self.recipe,
-                "recipe_digest": self.digest,
-                "inputs": {str(path): sha256(path) for path in self.inputs},
-                "outputs": {str(path): sha256(path) for path in self._listed()},
-                "provenance": provenance(),
-                **extra,
-            }
-            write_json(self.record, content)
-        shutil.rmtree(self.state, ignore_errors=True)
+            else:
+                extra = work() or {}
+                content = {
+                    "format": FORMAT,
+                    "recipe": self.recipe,
+                    "recipe_digest": self.digest,
+                    "inputs": inputs,
+                    "outputs": self._sums(self._listed()),
+                    "provenance": provenance(),
+                    **extra,
+                }
+                write_json(self.record, content)
+            shutil.rmtree(self.state, ignore_errors=True)
+
+    @cached_property
+    def _inputs(self) -> dict[str, str]:
+        return self._sums(self.inputs)
+
+    def _sums(self, paths: Sequence[Path]) -> dict[str, str]:
+        return {os.path.relpath(path, self.record.parent): sha256(path) for path in paths}
 
     def _listed(self) -> list[Path]:
         """Outputs whose content the recipe determines: cost files hold times and may differ."""
@@ -70,25 +87,27 @@ class Job:
     def _is_done(self) -> bool:
         if not self.record.is_file() or not all(path.is_file() for path in self.outputs):
             return False
-        found = read_json(self.record)
-        return (
-            found.get("recipe_digest") == self.digest
-            and found.get("inputs") == {str(path): sha256(path) for path in self.inputs}
-            and found.get("outputs") == {str(path): sha256(path) for path in self._listed()}
-        )
+        try:
+            found = read_json(self.record)
+        except UserError:  # damaged: the work is done again and the record with it
+            return False
+        if not isinstance(found, dict) or (found.get("format"), found.get("recipe_digest")) != (FORMAT, self.digest):
+            return False
+        return found.get("inputs") == self._inputs and found.get("outputs") == self._sums(self._listed())
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
-        """One process a job: the second is refused at once."""
+        """One process a job: the second is refused at once.  The file goes with the state folder at the end."""
         self.state.mkdir(parents=True, exist_ok=True)
-        with open(self.state / "lock", "w") as handle:
+        path = self.state / "lock"
+        with open(path, "a") as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            except BlockingIOError:
                 raise UserError(
-                    f"another process is running this job (it holds {self.state / 'lock'})",
-                    hint="wait for it to end, or end it",
+                    f"another process is running this job (it holds {path})", hint="wait for it to end, or end it"
                 )
-            handle.write(str(os.getpid()))
+            handle.truncate(0)
+            handle.write(f"{os.getpid()}\n")
             handle.flush()
             yield

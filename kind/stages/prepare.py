@@ -8,6 +8,8 @@ from kind import recipes
 from kind.stages.context import add_shared_arguments, read_context
 from kind.stages.job import Job
 
+EXAMPLE = "python -m kind prepare --experiment smoke --data digits"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_shared_arguments(parser)

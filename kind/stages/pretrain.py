@@ -8,7 +8,10 @@ from kind import recipes
 from kind.stages.context import Context, add_shared_arguments, read_context
 from kind.stages.job import Job
 
+EXAMPLE = "python -m kind pretrain --experiment smoke --backbone kind"
 PREVIEW_PER_CLASS = 8
+# How previews are drawn, whatever the experiment samples with: a change of its sampler must not pre-train again.
+PREVIEW = {"sampler": "dpm", "num_inference_steps": 20, "timestep_spacing": "linspace", "guidance_scale": 1.5}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,6 +43,7 @@ def train(context: Context, name: str, job: Job) -> dict:
     from kind.evaluation.complexity import describe_cost
     from kind.models.dit import build_dit
     from kind.models.factorized import Factorization, factorize
+    from kind.params import Sampling
     from kind.random_streams import derive_seed
     from kind.sampling import balanced_labels, sample_images
     from kind.stages.images import load_images
@@ -64,7 +68,7 @@ def train(context: Context, name: str, job: Job) -> dict:
         settings,
         learning_rate=settings.learning_rate,
         seed=settings.seed,
-        recipe=job.digest,
+        recipe=job.identity,
         null_gate=null_gate,
         snapshot_steps=(),
         state=job.state,
@@ -77,8 +81,9 @@ def train(context: Context, name: str, job: Job) -> dict:
             parameter.copy_(outcome.averaged[settings.steps][key])
     save_backbone(layout.backbone_model(name), model, classes, diffusion)
     labels = balanced_labels(PREVIEW_PER_CLASS * len(classes), len(classes))
+    protocol = Sampling(**PREVIEW, num_samples=len(labels))
     images = sample_images(
-        model, diffusion, experiment.sampling, labels, settings.seed, null_gate=null_gate, label=f"preview {name}"
+        model, diffusion, protocol, labels, settings.seed, null_gate=null_gate, label=f"preview {name}"
     )
     save_arrays(folder / "preview.npz", arr_0=images, arr_1=labels.numpy())
     write_history(outcome, folder)

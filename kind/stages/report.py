@@ -8,6 +8,8 @@ from kind import recipes
 from kind.stages.context import add_shared_arguments, read_context
 from kind.stages.job import Job
 
+EXAMPLE = "python -m kind report --experiment smoke"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_shared_arguments(parser)
@@ -39,6 +41,7 @@ def run(arguments: argparse.Namespace) -> None:
             *(path for run in runs for path in (layout.metrics(run), run / "cost.json", run / "train.csv")),
             *(layout.record(run, "sample") for run in runs),
             *(path for name in experiment.backbones for path in layout.backbone_files(name)),
+            *(layout.record(layout.backbone(name), "pretrain") for name in experiment.backbones),
             *(layout.reference(task) for task in experiment.tasks),
         ],
         outputs=layout.report_files(),

@@ -59,11 +59,11 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     add_shared_arguments(parser)
     parser.add_argument("--task", required=True, metavar="NAME", help="an entry of the params' tasks section")
     parser.add_argument("--method", required=True, metavar="NAME", help="an entry of the params' methods section")
-    parser.add_argument("--seed", required=True, type=int, metavar="N", help="the run's seed")
+    parser.add_argument("--seed", required=True, type=int, metavar="N", help="one of the params' seeds")
 
 
 def read_run(arguments: argparse.Namespace) -> Run:
     context = read_context(arguments)
     context.choose("tasks", arguments.task)
     context.choose("methods", arguments.method)
-    return Run(context, arguments.task, arguments.method, arguments.seed)
+    return Run(context, arguments.task, arguments.method, context.choose_seed(arguments.seed))

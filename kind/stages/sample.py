@@ -12,6 +12,8 @@ from kind import recipes
 from kind.stages.job import Job
 from kind.stages.run_arguments import Run, add_run_arguments, read_run
 
+EXAMPLE = "python -m kind sample --experiment smoke --task novel --method kind --seed 0"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run_arguments(parser)
@@ -50,7 +52,7 @@ def draw(this: Run, job: Job) -> dict:
     guidance = experiment.tasks[this.task].guidance_scale
     prepare_torch(compute.threads)
     device = choose_device(compute.device)
-    waiting, drawn, started = job.state / job.digest, {}, time.monotonic()
+    waiting, drawn, started = job.state / job.identity, {}, time.monotonic()
     for step, paths in this.shards().items():
         use_raw = protocol.weights == "raw" and step == steps[-1]
         weights = layout.raw_adapted(this.folder) if use_raw else layout.adapted(this.folder, step)

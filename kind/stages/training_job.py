@@ -30,6 +30,16 @@ def fresh_config(context: Context, data: LabelledImages, num_classes: int) -> Di
     return DiTConfig(*shape, image_size=height, channels=channels, num_classes=num_classes, learned_variance=learned)
 
 
+def check_images(data: LabelledImages, config: DiTConfig, where: str) -> None:
+    """Raises UserError for images of another size than the model was built for."""
+    wanted = (config.image_size, config.image_size, config.channels)
+    if data.images.shape[1:] != wanted:
+        raise UserError(
+            f"{where}: images of (height, width, channels) {data.images.shape[1:]}, but the backbone takes {wanted}",
+            hint="give the task's data set images of the size that the backbone was pre-trained with",
+        )
+
+
 def run_training(
     context: Context,
     model: DiT,

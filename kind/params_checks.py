@@ -1,0 +1,259 @@
+"""Checks of a params file that look at several of its sections.  Imports no torch.
+
+`valid` holds the sections and entries that could be read.  Of one with mistakes it holds what was right, the rest is
+None, and a check that misses something says nothing: the mistake itself is reported already.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from kind.data.sources import SOURCES
+from kind.data.splits import split_sizes
+from kind.methods import METHODS
+from kind.params_messages import nearest, some
+
+SPLITS = ("train", "validation", "test")
+
+
+class Checks:
+    """Yields a line for each mistake.  `methods`: label -> (name of the method, options)."""
+
+    def __init__(self, content: Mapping[str, Any], valid: Mapping[str, Any], options: Mapping[str, Any]):
+        self.content, self.valid = content, valid
+        self.tasks, self.data, self.backbones = (valid.get(name) or {} for name in ("tasks", "data", "backbones"))
+        self.pretrain, self.sampling = valid.get("pretrain"), valid.get("sampling")
+        self.methods = valid.get("methods") or {}
+        self.classes: dict[str, tuple[str, ...] | None] = {}
+        self.counts: dict[str, Mapping[str, int]] = {}
+        for name, given in options.items():  # options of the sources, which could be read
+            source = SOURCES[self.data[name].source]
+            self.classes[name] = source.class_names(given)
+            self.counts[name] = source.class_counts(given) or {}
+
+    def run(self) -> Iterator[str]:
+        for check in (
+            self._seeds, self._splits, self._model, self._ranks, self._training, self._classes, self._shots,
+            self._starts, self._method_problems, self._sampling, self._reference,
+        ):  # fmt: skip
+            yield from check()
+
+    def _seeds(self) -> Iterator[str]:
+        seeds = self.valid.get("seeds") or []
+        for seed in _repeated(seeds):
+            yield f"seeds: {seed} is named twice"
+
+    def _splits(self) -> Iterator[str]:
+        for name, data in self.data.items():
+            fractions = self._fractions(name)
+            if fractions is None and _known(data.split):
+                shares = [getattr(data.split, split) for split in SPLITS]
+                yield (
+                    f"data.{name}.split: train {shares[0]:g} + validation {shares[1]:g} + test {shares[2]:g} = "
+                    f"{sum(shares):g}; the sum must be 1"
+                )
+            empty: dict[tuple[str, ...], list[str]] = {}
+            for label, sizes in self._sizes(name).items():
+                without = tuple(split for split, size in sizes.items() if size == 0)
+                empty.setdefault(without, []).append(f"{label!r} ({self.counts[name][label]} images)")
+            for without, labels in empty.items():
+                if without:
+                    yield (
+                        f"data.{name}.split: leaves no {' and no '.join(without)} images of {some(labels, '')}; ask "
+                        "for more images or give larger shares"
+                    )
+
+    def _fractions(self, name: str) -> dict[str, float] | None:
+        data = self.data.get(name)
+        if data is None or not _known(data.split):
+            return None
+        fractions = {split: getattr(data.split, split) for split in SPLITS}
+        return fractions if math.isclose(sum(fractions.values()), 1, abs_tol=1e-9) else None
+
+    def _sizes(self, name: str) -> dict[str, dict[str, int]]:
+        """Images of each class in each split, as far as they can be known without the data."""
+        fractions = self._fractions(name)
+        if fractions is None:
+            return {}
+        return {label: split_sizes(count, fractions) for label, count in self.counts.get(name, {}).items()}
+
+    def _model(self) -> Iterator[str]:
+        shape = self._shape()
+        if shape is not None and shape.width % shape.num_heads:
+            yield f"model: width {shape.width} is no multiple of num_heads {shape.num_heads}"
+        if shape is not None and shape.width % 4:
+            yield f"model: width {shape.width} is no multiple of 4, which the position embedding needs"
+
+    def _shape(self) -> Any:
+        model = self.valid.get("model")
+        return None if model is None else model.shape()
+
+    def _ranks(self) -> Iterator[str]:
+        shape = self._shape()
+        for name, backbone in self.backbones.items():
+            if backbone.form != "kind" or shape is None or not _known(backbone):
+                continue
+            width, shared, own = shape.width, backbone.num_learngenes, backbone.num_tailors
+            if _active(backbone) > width:
+                yield (
+                    f"backbones.{name}: impossible rank: num_learngenes {shared} + num_tailors {own} = {shared + own} "
+                    f"components are active, but a matrix of width {width} has rank at most {width}"
+                )
+            elif self._num_seen() and not backbone.overcomplete and shared + self._num_seen() * own > width:
+                yield (
+                    f"backbones.{name}: impossible rank: num_learngenes {shared} + {self._num_seen()} classes x "
+                    f"num_tailors {own} = {shared + self._num_seen() * own} components exceed the rank {width} of a "
+                    f"matrix of width {width}; lower them or say `overcomplete: true`"
+                )
+
+    def _num_seen(self) -> int:
+        """Number of pre-training classes; 0 where it is not known."""
+        return len((self.pretrain and self.pretrain.classes) or [])
+
+    def _training(self) -> Iterator[str]:
+        for name in ("pretrain", "finetune"):
+            section = self.valid.get(name)
+            if section is None or None in (section.steps, section.warmup_steps):
+                continue
+            if section.warmup_steps > section.steps:
+                yield f"{name}.warmup_steps: {section.warmup_steps} exceeds {name}.steps {section.steps}"
+
+    def _classes(self) -> Iterator[str]:
+        for where, user in self._users():
+            names = list(_mapping(self.content.get("data")))
+            if user.data is not None and user.data not in names:
+                yield f"{where}.data: no data set {user.data!r}{nearest(user.data, names)}; data sets: {_listed(names)}"
+                continue
+            classes, known = user.classes or [], self.classes.get(user.data)
+            for name in _repeated(classes):
+                yield f"{where}.classes: {name!r} is named twice"
+            for name in dict.fromkeys(classes) if known is not None else ():
+                if name not in known:
+                    yield f"{where}.classes: {user.data} has no class {name!r}{nearest(name, known)}; {some(known)}"
+            if where != "pretrain" and self.pretrain is not None and self.pretrain.data == user.data:
+                both = [name for name in dict.fromkeys(classes) if name in (self.pretrain.classes or [])]
+                if both:
+                    yield (
+                        f"{where}.classes: {', '.join(map(repr, both))} also in pretrain.classes; a task's classes "
+                        "must be new to the backbone"
+                    )
+
+    def _users(self) -> Iterator[tuple[str, Any]]:
+        if self.pretrain is not None:
+            yield "pretrain", self.pretrain
+        yield from ((f"tasks.{name}", task) for name, task in self.tasks.items())
+
+    def _shots(self) -> Iterator[str]:
+        for task_name, task in self.tasks.items():
+            if None in (task.images_per_class, task.data, task.classes):
+                continue
+            sizes = self._sizes(task.data)
+            fewer = [
+                f"{name!r} {sizes[name]['train']} (of {self.counts[task.data][name]})"
+                for name in dict.fromkeys(task.classes)
+                if name in sizes and sizes[name]["train"] < task.images_per_class
+            ]
+            if fewer:
+                yield (
+                    f"tasks.{task_name}.images_per_class: {task.images_per_class} asked, but {task.data} has fewer "
+                    f"training images: {some(fewer, '')}; split.train is {self.data[task.data].split.train:g}"
+                )
+
+    def _starts(self) -> Iterator[str]:
+        names = list(_mapping(self.content.get("backbones")))
+        for label, (method_name, options) in self.methods.items():
+            wanted, method = getattr(options, "backbone", None), METHODS[method_name]
+            if wanted is None:
+                continue
+            if wanted not in names:
+                yield (
+                    f"methods.{label}.backbone: no backbone {wanted!r}{nearest(wanted, names)}; backbones: "
+                    f"{_listed(names)} ({method_name} starts from {method.start!r} unless `backbone` names another)"
+                )
+            elif wanted in self.backbones and self.backbones[wanted].form != method.start:
+                form = self.backbones[wanted].form
+                yield (
+                    f"methods.{label}.backbone: {wanted!r} is of form {form}, but {method_name} needs form "
+                    f"{method.start}"
+                )
+
+    def _method_problems(self) -> Iterator[str]:
+        shape = self._shape()
+        for label, (method_name, options) in self.methods.items():
+            method, backbone = METHODS[method_name], self.backbones.get(getattr(options, "backbone", None))
+            if shape is None or (backbone is not None and (backbone.form != method.start or not _known(backbone))):
+                continue
+            if method.start == "kind" and backbone is not None and _active(backbone) > shape.width:
+                continue  # said of the backbone already
+            if method.start == "kind" and backbone is not None and not self._num_seen():
+                continue
+            found: dict[str, list[str]] = {}
+            for task_name, task in self.tasks.items():
+                if task.classes:
+                    problem = method.problem(options, shape, backbone, self._num_seen(), len(task.classes))
+                    found.setdefault(problem, []).append(task_name)
+            for problem, tasks in found.items():
+                if problem:
+                    where = f" (task {', '.join(tasks)})" if len(found) > 1 else ""
+                    yield f"methods.{label}: {problem}{where}"
+
+    def _sampling(self) -> Iterator[str]:
+        sampling = self.sampling
+        if sampling is None:
+            return
+        counts = {key: getattr(sampling, key) for key in ("num_samples", "curve_num_samples")}
+        for key, count in counts.items():
+            for name, task in self.tasks.items():
+                if count is not None and count < len(task.classes or []):
+                    yield f"sampling.{key}: {count} is fewer than the {len(task.classes)} classes of task {name}"
+        size, batch = sampling.shard_size, sampling.batch_size
+        most = max((count for count in counts.values() if count is not None), default=0)
+        if None not in (size, batch) and most > size and size % batch:
+            yield (
+                f"sampling.shard_size: {size} is no multiple of sampling.batch_size {batch}, so that a batch would "
+                f"lie in two shards; write {-(-size // batch) * batch}"
+            )
+        diffusion, steps = self.valid.get("diffusion"), sampling.num_inference_steps
+        trained = None if diffusion is None else diffusion.num_train_timesteps
+        if None not in (steps, trained) and steps > trained:
+            yield f"sampling.num_inference_steps: {steps} exceeds diffusion.num_train_timesteps {trained}"
+
+    def _reference(self) -> Iterator[str]:
+        evaluation = self.valid.get("evaluation")
+        if evaluation is None or None in (evaluation.num_reference, evaluation.reference):
+            return
+        splits = SPLITS if evaluation.reference == "all" else (evaluation.reference,)
+        for name, task in self.tasks.items():
+            sizes = self._sizes(task.data) if task.data is not None else {}
+            if not task.classes or any(label not in sizes for label in task.classes):
+                continue
+            held = sum(sizes[label][split] for label in dict.fromkeys(task.classes) for split in splits)
+            if evaluation.num_reference > held:
+                yield (
+                    f"evaluation.num_reference: {evaluation.num_reference} asked, but the {evaluation.reference} "
+                    f"images of task {name} are {held}"
+                )
+
+
+def _known(section: Any) -> bool:
+    """Whether every field that cannot be left empty was read."""
+    return section is not None and all(getattr(section, name) is not None for name in type(section).model_fields)
+
+
+def _active(backbone: Any) -> int:
+    """Components of a matrix that one sample uses."""
+    return backbone.num_learngenes + backbone.num_tailors
+
+
+def _repeated(values: list) -> list:
+    return [value for value in dict.fromkeys(values) if values.count(value) > 1]
+
+
+def _mapping(value: Any) -> Mapping:
+    return value if isinstance(value, dict) else {}
+
+
+def _listed(names: list) -> str:
+    return ", ".join(map(str, names)) or "none"

@@ -1,0 +1,304 @@
+"""Every mistake in a params file is told in words that say where, what was given and what is allowed."""
+
+# ruff: noqa: E501  a table of messages
+
+from __future__ import annotations
+
+import pytest
+
+SECTIONS = (
+    "description, seeds, compute, data, model, diffusion, backbones, pretrain, tasks, finetune, methods, sampling, "
+    "evaluation"
+)
+TRAINING = (
+    "steps, batch_size, learning_rate, warmup_steps, learning_rate_schedule, weight_decay, gradient_clip, ema_decay, "
+    "label_dropout, log_every"
+)
+KIND_KEYS = "form, num_learngenes, num_tailors, null_gate, overcomplete"
+LETTERS_KEYS = "classes, images_per_class, size, faces, max_rotation, max_shear, min_scale, max_scale, max_shift, seed"
+
+# key, new value (... deletes), the one line of the message
+UNKNOWN_KEYS = [
+    ("modle", {}, f"'modle': unknown section (did you mean 'model'?); allowed: {SECTIONS}"),
+    ("name", "x", "name: not a key; an experiment's name is its file's name"),
+    (
+        "compute",
+        {"thread": 1},
+        "compute.thread: unknown key (did you mean 'threads'?); allowed: threads, device, precision, "
+        "checkpoint_seconds",
+    ),
+    (
+        "data.digits.sauce",
+        1,
+        "data.digits.sauce: unknown key (did you mean 'source'?); allowed: source, options, split",
+    ),
+    (
+        "data.digits.split.tset",
+        0.1,
+        "data.digits.split.tset: unknown key (did you mean 'test'?); allowed: train, validation, test, seed",
+    ),
+    ("data.digits.options", {"size": 8}, "data.digits.options.size: unknown key; no keys are allowed here"),
+    (
+        "data.letters.options.sise",
+        8,
+        f"data.letters.options.sise: unknown key (did you mean 'size'?); allowed: {LETTERS_KEYS}",
+    ),
+    (
+        "model.dept",
+        2,
+        "model.dept: unknown key (did you mean 'depth'?); allowed: preset, depth, width, num_heads, patch_size",
+    ),
+    ("backbones.dense.num_tailors", 2, "backbones.dense.num_tailors: unknown key; allowed: form"),
+    (
+        "backbones.kind.num_tailor",
+        2,
+        f"backbones.kind.num_tailor: unknown key (did you mean 'num_tailors'?); allowed: {KIND_KEYS}",
+    ),
+    (
+        "pretrain.class",
+        [1],
+        f"pretrain.class: unknown key (did you mean 'classes'?); allowed: {TRAINING}, data, classes, seed",
+    ),
+    (
+        "tasks.novel.guidance",
+        2.0,
+        "tasks.novel.guidance: unknown key (did you mean 'guidance_scale'?); allowed: data, classes, "
+        "images_per_class, seed, guidance_scale",
+    ),
+    (
+        "finetune.stpes",
+        2,
+        f"finetune.stpes: unknown key (did you mean 'steps'?); allowed: {TRAINING}, label_table",
+    ),
+    (
+        "methods.lora.rang",
+        2,
+        "methods.lora.rang: unknown key (did you mean 'rank'?); allowed: learning_rate, backbone, rank, alpha",
+    ),
+    ("methods.scratch.backbone", "dense", "methods.scratch.backbone: unknown key; allowed: learning_rate"),
+    (
+        "evaluation.extractor.feature_dims",
+        2,
+        "evaluation.extractor.feature_dims: unknown key (did you mean 'feature_dim'?); allowed: type, name, "
+        "feature_dim, steps, batch_size, learning_rate, seed",
+    ),
+    (
+        "evaluation.extractor",
+        {"type": "inception", "weights_path": "w", "name": "x"},
+        "evaluation.extractor.name: unknown key; allowed: type, weights_path",
+    ),
+]
+
+WRONG_VALUES = [
+    ("finetune.learning_rate", "1e-4", "finetune.learning_rate: '1e-4' is text to YAML, not a number; write 1.0e-4"),
+    ("pretrain.learning_rate", "3e-5", "pretrain.learning_rate: '3e-5' is text to YAML, not a number; write 3.0e-5"),
+    ("methods.full", {"learning_rate": "2.5e-4"}, "methods.full.learning_rate: '2.5e-4' is text to YAML, not a number; "
+     "write 2.5e-4"),
+    ("methods.lora.rank", "4", "methods.lora.rank: '4' is text to YAML, not a number; write 4"),
+    ("finetune.steps", "1e6", "finetune.steps: '1e6' is text to YAML, not a number; write 1000000"),
+    ("finetune.steps", "0.5", "finetune.steps: expected a whole number, found '0.5'"),
+    ("finetune.steps", "many", "finetune.steps: expected a whole number, found 'many'"),
+    ("finetune.steps", 8.0, "finetune.steps: expected a whole number, found 8.0"),
+    ("finetune.steps", float("inf"), "finetune.steps: expected a whole number, found inf"),
+    ("finetune.steps", True, "finetune.steps: expected a whole number, found True"),
+    ("finetune.steps", None, "finetune.steps: expected a whole number, found nothing"),
+    ("finetune.steps", 0, "finetune.steps: must be at least 1, found 0"),
+    ("finetune.steps", 2**63, "finetune.steps: must be at most 9223372036854775807, found 9223372036854775808"),
+    ("finetune.learning_rate", [1.0], "finetune.learning_rate: expected a number, found [1.0]"),
+    ("finetune.learning_rate", 0, "finetune.learning_rate: must be greater than 0, found 0"),
+    ("finetune.learning_rate", float("nan"), "finetune.learning_rate: expected a finite number, found nan"),
+    ("finetune.ema_decay", 1.0, "finetune.ema_decay: must be less than 1, found 1.0"),
+    ("finetune.ema_decay", -0.1, "finetune.ema_decay: must be at least 0, found -0.1"),
+    ("finetune.gradient_clip", float("inf"), "finetune.gradient_clip: expected a finite number, found inf"),
+    ("sampling.clip_sample", "yes", "sampling.clip_sample: expected true or false, found 'yes'"),
+    ("sampling.guidance_scale", 0.5, "sampling.guidance_scale: must be at least 1, found 0.5"),
+    ("sampling.sampler", "dpmm", "sampling.sampler: 'dpmm' is not allowed (did you mean 'dpm'?); allowed: 'ddpm', "
+     "'ddim' or 'dpm'"),
+    ("model.preset", "tiny/3", "model.preset: 'tiny/3' is not allowed (did you mean 'tiny/2'?); allowed: 'S/2', 'B/2', "
+     "'L/2', 'XL/2', 'tiny/2' or 'micro/2'"),
+    ("description", 5, "description: expected text, found 5; put it in quotes"),
+    ("seeds", [], "seeds: expected at least 1 entry, found []"),
+    ("seeds", [0, -1], "seeds.1: must be at least 0, found -1"),
+    ("seeds", [3, 3, 4], "seeds: 3 is named twice"),
+    ("seeds", 2, "seeds: expected a list, found 2"),
+    ("seeds", ["1"], "seeds.0: '1' is text to YAML, not a number; write 1"),
+    ("pretrain.classes", [False, 1], "pretrain.classes.0: YAML reads this as false; put the name in quotes"),
+    ("tasks.shift.classes", ["A", True], "tasks.shift.classes.1: YAML reads this as true; put the name in quotes"),
+    ("tasks.shift.classes", ["A", 1.5], "tasks.shift.classes.1: expected text, found 1.5; put it in quotes"),
+    ("tasks.shift.classes", ["A", ""], "tasks.shift.classes.1: must not be empty"),
+    ("tasks.shift.classes", [], "tasks.shift.classes: expected at least 1 entry, found []"),
+    ("tasks.shift.images_per_class", 0, "tasks.shift.images_per_class: must be at least 1, found 0"),
+    ("evaluation.curve", [0.5, 1.0], "evaluation.curve.1: must be less than 1, found 1.0"),
+    ("evaluation.extractor.name", "Big", "evaluation.extractor.name: does not match the pattern ^[a-z][a-z0-9]*$, "
+     "found 'Big'"),
+    ("evaluation.extractor.type", "trainde", "evaluation.extractor.type: 'trainde' is not allowed (did you mean "
+     "'trained'?); allowed: 'trained', 'inception'"),
+    ("evaluation.extractor.type", ..., "evaluation.extractor.type: missing; allowed: 'trained', 'inception'"),
+    ("evaluation.extractor", None, "evaluation.extractor: expected a mapping, found nothing"),
+    ("backbones.kind.form", "kinds", "backbones.kind.form: 'kinds' is not allowed (did you mean 'kind'?); allowed: "
+     "'dense', 'kind'"),
+    ("backbones.kind.form", ..., "backbones.kind.form: missing; allowed: 'dense', 'kind'"),
+    ("backbones.kind.num_tailors", "many", "backbones.kind.num_tailors: expected a whole number, found 'many'"),
+    ("data.digits.source", "digit", "data.digits.source: 'digit' is not allowed (did you mean 'digits'?); allowed: "
+     "'digits' or 'letters'"),
+    ("data.letters.options", [1], "data.letters.options: expected a mapping, found [1]"),
+    ("data.letters.options.classes", ["A", "C", "E", "A"], "data.letters.options.classes: 'A' named twice, found ['A', "
+     "'C', 'E', 'A']"),
+    ("methods.lora.rank", ..., "methods.lora.rank: missing"),
+    ("methods.kind", None, "methods.kind: expected a mapping of options ({} for the defaults), found nothing"),
+    ("methods.kind", [], "methods.kind: expected a mapping of options ({} for the defaults), found []"),
+    ("methods", {}, "methods: expected a mapping of names to entries, at least one, found an empty mapping"),
+    ("methods", None, "methods: expected a mapping of names to entries, at least one, found nothing"),
+    ("methods.lorra", {}, "methods: no method 'lorra' (did you mean 'lora'?); methods: full, kind, lora, scratch (an "
+     "entry of another name says `method: NAME`)"),
+    ("methods.big", {"method": "fulll"}, "methods.big.method: no method 'fulll' (did you mean 'full'?); methods: full, "
+     "kind, lora, scratch"),
+    ("methods.big", {"method": ["full"]}, "methods.big.method: no method ['full']; methods: full, kind, lora, scratch"),
+    ("model", ..., "model: missing section"),
+    ("tasks", [], "tasks: expected a mapping of names to entries, at least one, found []"),
+    ("tasks.a/b", {"data": "letters", "classes": ["A", "C", "E"]}, "tasks: 'a/b' cannot be a name; use letters, digits, '-' and "
+     "'_', and begin with no '-'"),
+    ("tasks.-x", {"data": "letters", "classes": ["A", "C", "E"]}, "tasks: '-x' cannot be a name; use letters, digits, '-' and "
+     "'_', and begin with no '-'"),
+    ("methods.my method", {"method": "full"}, "methods: 'my method' cannot be a name; use letters, digits, '-' and "
+     "'_', and begin with no '-'"),
+    ("data.é", {"source": "digits"}, "data: 'é' cannot be a name; use letters, digits, '-' and '_', and begin with no "
+     "'-'"),
+]  # fmt: skip
+
+COMBINATIONS = [
+    ("tasks.novel.classes", [2, 7], "tasks.novel.classes: '2' also in pretrain.classes; a task's classes must be new "
+     "to the backbone"),
+    ("tasks.novel.classes", [7, "7"], "tasks.novel.classes: '7' is named twice"),
+    ("pretrain.classes", [0, 1, 0], "pretrain.classes: '0' is named twice"),
+    ("tasks.novel.classes", [7, 11], "tasks.novel.classes: digits has no class '11' (did you mean '1'?); classes: 0, "
+     "1, 2, 3, 4, 5, 6, 7, 8, 9"),
+    ("tasks.novel.data", "digitss", "tasks.novel.data: no data set 'digitss' (did you mean 'digits'?); data sets: "
+     "digits, letters"),
+    # half of 174 eights, exactly; half of 179 sevens is 89.5, which the larger remainder of test (71.6) beats
+    ("tasks.novel.images_per_class", 90, "tasks.novel.images_per_class: 90 asked, but digits has fewer training images: "
+     "'7' 89 (of 179), '8' 87 (of 174); split.train is 0.5"),
+    ("tasks.novel.images_per_class", 88, "tasks.novel.images_per_class: 88 asked, but digits has fewer training images: "
+     "'8' 87 (of 174); split.train is 0.5"),
+    ("data.digits.split.test", 0.5, "data.digits.split: train 0.5 + validation 0.1 + test 0.5 = 1.1; the sum must "
+     "be 1"),
+    ("data.letters.split", {"train": 0.3, "validation": 0.005, "test": 0.695}, "data.letters.split: leaves no "
+     "validation images of 'A' (40 images), 'C' (40 images), 'E' (40 images); ask for more images or give "
+     "larger shares"),
+    ("methods.lora.rank", 33, "methods.lora: impossible rank: 33 exceeds the rank 32 of a matrix of width 32"),
+    ("backbones.kind.num_tailors", 13, "backbones.kind: impossible rank: num_learngenes 20 + num_tailors 13 = 33 "
+     "components are active, but a matrix of width 32 has rank at most 32"),
+    ("backbones.kind.num_tailors", 5, "backbones.kind: impossible rank: num_learngenes 20 + 3 classes x num_tailors 5 "
+     "= 35 components exceed the rank 32 of a matrix of width 32; lower them or say `overcomplete: true`"),
+    ("methods.kind.num_tailors", 13, "methods.kind: impossible rank: 20 learngenes + 13 tailors a class = 33 active "
+     "components exceed the rank 32; lower num_tailors or tailor_budget"),
+    ("methods.kind", {"num_tailors": 1, "tailor_budget": 3}, "methods.kind: num_tailors and tailor_budget are two ways "
+     "to say one thing; give one"),
+    ("methods.full", {"backbone": "dens"}, "methods.full.backbone: no backbone 'dens' (did you mean 'dense'?); "
+     "backbones: dense, kind (full starts from 'dense' unless `backbone` names another)"),
+    ("methods.full", {"backbone": "kind"}, "methods.full.backbone: 'kind' is of form kind, but full needs form dense"),
+    ("methods.kind", {"backbone": "dense"}, "methods.kind.backbone: 'dense' is of form dense, but kind needs form "
+     "kind"),
+    ("model.num_heads", 5, "model: width 32 is no multiple of num_heads 5"),
+    ("model", {"preset": "micro/2", "width": 34}, "model: width 34 is no multiple of 4, which the position embedding "
+     "needs"),
+    ("finetune.warmup_steps", 9, "finetune.warmup_steps: 9 exceeds finetune.steps 8"),
+    ("pretrain.warmup_steps", 11, "pretrain.warmup_steps: 11 exceeds pretrain.steps 10"),
+    ("sampling.num_samples", 2, "sampling.num_samples: 2 is fewer than the 3 classes of task shift"),
+    ("sampling.curve_num_samples", 2, "sampling.curve_num_samples: 2 is fewer than the 3 classes of task shift"),
+    ("sampling.shard_size", 15, "sampling.shard_size: 15 is no multiple of sampling.batch_size 10, so that a batch "
+     "would lie in two shards; write 20"),
+    ("sampling.num_inference_steps", 1001, "sampling.num_inference_steps: 1001 exceeds diffusion.num_train_timesteps "
+     "1000"),
+    # letters: 3 classes x 0.35 x 40 = 42 test images; digits: 0.4 x 179 -> 71, 0.4 x 174 -> 70
+    ("evaluation.num_reference", 43, "evaluation.num_reference: 43 asked, but the test images of task shift are 42"),
+]  # fmt: skip
+
+
+CASES = UNKNOWN_KEYS + WRONG_VALUES + COMBINATIONS
+
+
+@pytest.mark.parametrize("key, value, line", CASES, ids=[f"{key}={value}" for key, value, _ in CASES])
+def test_one_mistake_gives_one_line(complain, tmp_path, key, value, line):
+    path = tmp_path / "small.yaml"
+    assert complain(**{key: value}) == (
+        f"{path}: 1 problem\n  1. {line}\n  -> mend {path} and run the same command again"
+    )
+
+
+FINE = [
+    ("sampling.shard_size", 20),
+    ("sampling.shard_size", 1000),  # everything in one shard, whatever the batch size
+    ("tasks.novel.images_per_class", 87),
+    ("evaluation.num_reference", 42),
+    ("evaluation.num_reference", None),
+    ("finetune.warmup_steps", 8),
+    ("finetune.learning_rate", 1),  # a whole number where any number goes
+    ("methods.lora.rank", 32),
+    ("methods.kind.num_tailors", 12),
+    ("backbones.kind.overcomplete", True),
+    ("pretrain.classes", ["0", 1, "2"]),
+    ("data.letters.split", {"train": 0.1, "validation": 0.2, "test": 0.7}),  # 0.1 + 0.2 + 0.7 is not quite 1 in floats
+]
+
+
+@pytest.mark.parametrize("key, value", FINE)
+def test_what_is_at_the_edge_passes(load, key, value):
+    load(**{key: value})
+
+
+def test_shots_are_counted_as_the_split_makes_them(complain, load):
+    """181 sixes: half are 90.5; the largest remainder gives training 91, where a floor would say 90."""
+    load(**{"tasks.novel.classes": [6], "tasks.novel.images_per_class": 91})
+    assert "92 asked, but digits has fewer training images: '6' 91 (of 181)" in complain(
+        **{"tasks.novel.images_per_class": 92}
+    )
+
+
+def test_an_overcomplete_backbone_may_hold_more_than_the_rank_but_not_use_more(load, complain):
+    load(**{"methods.kind.num_tailors": 1, "backbones.kind.overcomplete": True, "backbones.kind.num_tailors": 12})
+    assert "33 components are active" in complain(**{"backbones.kind.num_tailors": 13})
+
+
+def test_all_mistakes_of_a_file_come_together(complain):
+    message = complain(
+        **{
+            "pretrain.setps": 4,
+            "finetune.learning_rate": "1e-4",
+            "tasks.novel.classes": [1, 7],
+            "tasks.novel.images_per_class": 500,
+            "methods.lorra": {},
+            "methods.lora.rank": 64,
+            "sampling.clip_sample": 1,
+            "seeds": [0, 0],
+        }
+    )
+    found = message.splitlines()
+    assert found[0].endswith("small.yaml: 8 problems") and found[-1].startswith("  -> mend ")
+    wanted = [
+        "pretrain.setps: unknown key (did you mean 'steps'?)",
+        "finetune.learning_rate: '1e-4' is text",
+        "methods: no method 'lorra'",
+        "sampling.clip_sample: expected true or false, found 1",
+        "seeds: 0 is named twice",
+        "tasks.novel.classes: '1' also in pretrain.classes",
+        "tasks.novel.images_per_class: 500 asked, but digits has fewer training images: '1' 91",
+        "methods.lora: impossible rank: 64",
+    ]
+    assert len(found) == len(wanted) + 2
+    for number, start in enumerate(wanted, 1):
+        assert found[number].startswith(f"  {number}. {start}")
+
+
+def test_a_mistake_gives_no_second_message_about_its_consequences(complain):
+    """A share that is text: nothing about the sum, shots or references of that data set."""
+    message = complain(**{"data.digits.split.train": "0.5", "tasks.novel.images_per_class": 80})
+    assert message.splitlines()[1:-1] == [
+        "  1. data.digits.split.train: '0.5' is text to YAML, not a number; write 0.5"
+    ]
+
+
+def test_a_problem_of_some_tasks_only_names_them(complain):
+    """A budget of 26 is 13 for each of two classes and 8 for each of three: 20 + 13 > 32, 20 + 8 is not."""
+    message = complain(**{"methods.kind.tailor_budget": 26})
+    assert "1 problem\n" in message and "13 tailors a class" in message and "(task novel)" in message

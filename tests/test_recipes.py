@@ -1,0 +1,167 @@
+"""A change of the params changes the recipes of the jobs whose result may depend on it, and of no other."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+
+from kind import recipes
+from kind.params import Experiment
+
+
+@pytest.fixture
+def experiment(valid_params):
+    """The valid params with these changes, as an experiment."""
+
+    def changed(**changes) -> Experiment:
+        content = yaml.safe_load(valid_params)
+        for key, value in changes.items():
+            *path, last = key.split(".")
+            node = content
+            for part in path:
+                node = node.setdefault(part, {})
+            node[last] = value
+        return Experiment.model_validate({"name": "small", **content})
+
+    return changed
+
+
+def jobs(found: Experiment) -> dict[str, str]:
+    """Digest of every job's recipe by the job's name, `stage:names`."""
+    made = {
+        **{f"prepare:{name}": recipes.prepare(found, name) for name in found.data},
+        "extractor": recipes.extractor(found),
+        **{f"reference:{name}": recipes.reference(found, name) for name in found.tasks},
+        **{f"pretrain:{name}": recipes.pretrain(found, name) for name in found.backbones},
+        **{f"extract:{name}": recipes.extract(found, name) for name in found.backbones},
+        "report": recipes.report(found),
+    }
+    for stage in ("finetune", "sample", "evaluate"):
+        made |= {f"{stage}:{':'.join(map(str, run))}": getattr(recipes, stage)(found, *run) for run in found.runs()}
+    return {name: recipes.recipe_digest(recipe) for name, recipe in made.items()}
+
+
+RUNS = ("finetune:", "sample:", "evaluate:")
+STAGES = ("prepare:", "extractor", "reference:", "pretrain:", "extract:", *RUNS, "report")
+
+# key, new value, the starts of the names of the jobs whose recipes change.  Jobs that read what those write run again
+# because their inputs change; that is no part of a recipe.
+CHANGES = [
+    ("description", "other", ["report"]),
+    ("compute.threads", 7, []),
+    ("compute.device", "cpu", []),
+    ("compute.checkpoint_seconds", 1.0, []),
+    ("compute.precision", "bfloat16", ["pretrain:", *RUNS]),
+    ("data.digits.split.seed", 9, ["prepare:digits", "report"]),
+    ("data.letters.options.max_rotation", 1.0, ["prepare:letters", "report"]),
+    ("model", {"preset": "tiny/2"}, ["pretrain:", "finetune:novel:scratch", "finetune:shift:scratch", "report"]),
+    ("diffusion.schedule", "cosine", ["pretrain:", "finetune:novel:scratch", "finetune:shift:scratch", "report"]),
+    ("backbones.kind.num_tailors", 3, ["pretrain:kind", "report"]),
+    ("backbones.kind.null_gate", "true_class", ["pretrain:kind", "report"]),
+    ("pretrain.steps", 7, ["pretrain:", "report"]),
+    ("pretrain.learning_rate", 0.5, ["pretrain:", "report"]),
+    ("pretrain.seed", 7, ["pretrain:", "report"]),
+    ("pretrain.log_every", 7, ["pretrain:", "report"]),
+    ("pretrain.classes", [0], ["pretrain:", "extract:", "report"]),
+    ("methods.lora.rank", 5, ["finetune:novel:lora", "finetune:shift:lora", "report"]),
+    ("methods.full.learning_rate", 0.5, ["finetune:novel:full", "finetune:shift:full", "report"]),
+    ("methods.kind.tailor_start", "zero", ["finetune:novel:kind", "finetune:shift:kind", "report"]),
+    ("tasks.novel.images_per_class", 5, ["finetune:novel:", "evaluate:novel:", "report"]),
+    ("tasks.novel.seed", 5, ["finetune:novel:", "evaluate:novel:", "report"]),
+    ("tasks.novel.guidance_scale", 3.0, ["sample:novel:", "evaluate:novel:", "report"]),
+    (
+        "tasks.novel.classes",
+        [7, 8, 9],
+        ["extractor", "reference:novel", "finetune:novel:", "sample:novel:", "evaluate:novel:", "report"],
+    ),
+    (
+        "tasks.novel.classes",
+        [8, 7],  # the order of classes is the order of labels
+        ["extractor", "reference:novel", "finetune:novel:", "evaluate:novel:", "report"],
+    ),
+    ("finetune.batch_size", 7, ["finetune:", "report"]),
+    ("finetune.learning_rate", 0.5, ["finetune:", "report"]),
+    ("finetune.label_table", "null", ["finetune:", "report"]),
+    ("finetune.steps", 7, [*RUNS, "report"]),
+    ("evaluation.curve", [0.1], [*RUNS, "report"]),
+    ("sampling.guidance_scale", 9.0, ["sample:", "evaluate:", "report"]),
+    ("sampling.num_inference_steps", 9, ["sample:", "evaluate:", "report"]),
+    ("sampling.num_samples", 999, ["sample:", "evaluate:", "report"]),
+    ("sampling.curve_num_samples", 99, ["sample:", "evaluate:", "report"]),
+    ("sampling.weights", "raw", ["sample:", "evaluate:", "report"]),
+    ("sampling.seed", 9, ["sample:", "evaluate:", "report"]),
+    ("sampling.batch_size", 5, ["sample:", "evaluate:", "report"]),
+    ("sampling.shard_size", 10, ["sample:", "report"]),  # the same images in other files
+    ("evaluation.extractor.steps", 9, ["extractor", "report"]),
+    ("evaluation.extractor.name", "other", ["extractor", "reference:", "evaluate:", "report"]),
+    ("evaluation.reference", "all", ["reference:", "evaluate:", "report"]),
+    ("evaluation.num_reference", 10, ["reference:", "evaluate:", "report"]),
+    ("evaluation.reference_seed", 9, ["reference:", "evaluate:", "report"]),
+    ("evaluation.batch_size", 9, ["reference:", "evaluate:", "report"]),
+]
+
+
+@pytest.mark.parametrize("key, value, starts", CHANGES, ids=[f"{key}={value}" for key, value, _ in CHANGES])
+def test_a_change_reaches_the_jobs_that_depend_on_it(experiment, key, value, starts):
+    before, after = jobs(experiment()), jobs(experiment(**{key: value}))
+    changed = {name for name in before if before[name] != after[name]}
+    assert before.keys() == after.keys()
+    assert changed == {name for name in before if name.startswith(tuple(starts))}
+    assert all(any(name.startswith(start) for name in changed) for start in starts)
+
+
+def test_every_field_of_the_params_is_in_some_recipe_or_known_to_move_nothing():
+    """A field that is added to the params and forgotten here would leave stale results."""
+    moves_nothing = {"compute.threads", "compute.device", "compute.checkpoint_seconds"}
+    whole = {f"{key}.{field}" for key in ("compute",) for field in Experiment.model_fields[key].annotation.model_fields}
+    covered = {key for key, _, _ in CHANGES}
+    assert moves_nothing | {"compute.precision"} == whole
+    for section in ("sampling", "evaluation"):
+        fields = set(Experiment.model_fields[section].annotation.model_fields)
+        named = {key.split(".")[1] for key in covered if key.startswith(f"{section}.")}
+        # of one effect with others in the table: they go through the same dump of the section
+        assert fields - named <= {"sampler", "timestep_spacing", "guided_channels", "clip_sample"}
+
+
+def test_a_method_with_its_own_learning_rate_does_not_depend_on_the_common_one(experiment):
+    own = {"methods.full.learning_rate": 0.5}
+    before, after = jobs(experiment(**own)), jobs(experiment(**own, **{"finetune.learning_rate": 0.25}))
+    assert before["finetune:novel:full:0"] == after["finetune:novel:full:0"]
+    assert before["finetune:novel:kind:0"] != after["finetune:novel:kind:0"]
+
+
+def test_a_new_entry_leaves_the_others_alone(experiment):
+    before = jobs(experiment())
+    after = jobs(experiment(**{"methods.lora2": {"method": "lora", "rank": 2}, "seeds": [0, 1, 2]}))
+    assert {name for name in before if before[name] != after[name]} == {"report"}
+    assert len({after[f"finetune:novel:lora2:{seed}"] for seed in (0, 1, 2)}) == 3
+
+
+def test_an_own_guidance_scale_is_the_same_as_that_scale_for_all(experiment):
+    one = recipes.sample(experiment(**{"tasks.novel.guidance_scale": 4.0}), "novel", "kind", 0)
+    all_tasks = recipes.sample(experiment(**{"sampling.guidance_scale": 4.0}), "novel", "kind", 0)
+    assert one == all_tasks
+
+
+def test_recipes_are_json_and_name_stage_and_version(experiment):
+    found = experiment()
+    for recipe in (recipes.prepare(found, "digits"), recipes.evaluate(found, "novel", "kind", 0)):
+        assert json.loads(json.dumps(recipe)) == recipe
+        assert recipe["version"] == recipes.STAGE_VERSIONS[recipe["stage"]]
+
+
+@pytest.mark.parametrize("stage", recipes.STAGE_VERSIONS)
+def test_a_raised_stage_version_changes_the_recipes_of_that_stage_only(experiment, monkeypatch, stage):
+    before = jobs(experiment())
+    monkeypatch.setitem(recipes.STAGE_VERSIONS, stage, 1000)
+    after = jobs(experiment())
+    assert {name.split(":")[0] for name in before if before[name] != after[name]} == {stage}
+
+
+def test_the_protocol_of_a_metric_names_what_can_move_it(experiment):
+    protocol = recipes.protocol(experiment(), "novel")
+    assert protocol["sampling"]["sampler"] == "ddim" and protocol["reference"]["set"] == "test"
+    assert protocol["training_steps"] == experiment().finetune.steps
+    assert recipes.protocol(experiment(**{"compute.threads": 9}), "novel") == protocol
