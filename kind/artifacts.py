@@ -68,7 +68,7 @@ def write_text(path: str | os.PathLike, content: str) -> None:
 
 def write_json(path: str | os.PathLike, content: Any) -> None:
     """Indented JSON.  Refuses NaN and infinity, which are no JSON: a metric that has no value is `null`."""
-    write_text(path, json.dumps(content, indent=2, allow_nan=True, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
 def read_json(path: str | os.PathLike) -> Any:

@@ -182,6 +182,8 @@ COMBINATIONS = [
      "'8' 87 (of 174); split.train is 0.5"),
     ("data.digits.split.test", 0.5, "data.digits.split: train 0.5 + validation 0.1 + test 0.5 = 1.1; the sum must "
      "be 1"),
+    ("data.digits.split.test", 0.401, "data.digits.split: train 0.5 + validation 0.1 + test 0.401 = 1.001; the sum must "
+     "be 1"),
     ("data.letters.split", {"train": 0.3, "validation": 0.005, "test": 0.695}, "data.letters.split: leaves no "
      "validation images of 'A' (40 images), 'C' (40 images), 'E' (40 images); ask for more images or give "
      "larger shares"),
@@ -228,7 +230,7 @@ def test_one_mistake_gives_one_line(complain, tmp_path, key, value, line):
 
 FINE = [
     ("sampling.shard_size", 20),
-    ("sampling.shard_size", 1000),  # everything in one shard, whatever the batch size
+    ("sampling.shard_size", 1005),  # everything in one shard, whatever the batch size
     ("tasks.novel.images_per_class", 87),
     ("evaluation.num_reference", 42),
     ("evaluation.num_reference", None),
@@ -292,9 +294,9 @@ def test_all_mistakes_of_a_file_come_together(complain):
 
 def test_a_mistake_gives_no_second_message_about_its_consequences(complain):
     """A share that is text: nothing about the sum, shots or references of that data set."""
-    message = complain(**{"data.digits.split.train": "0.5", "tasks.novel.images_per_class": 80})
+    message = complain(**{"data.digits.split.train": "0.7", "tasks.novel.images_per_class": 100})
     assert message.splitlines()[1:-1] == [
-        "  1. data.digits.split.train: '0.5' is text to YAML, not a number; write 0.5"
+        "  1. data.digits.split.train: '0.7' is text to YAML, not a number; write 0.7"
     ]
 
 

@@ -99,7 +99,7 @@ def test_every_job_can_be_run_again_by_the_command_in_its_log(finished):
     commands = {log: log.read_text().splitlines()[0].removeprefix("$ ") for log in logs}
     assert all(" -m kind " in command for command in commands.values())
     before = checksums(finished.results)
-    log = finished.results / "logs/evaluate/novel_kind_0.log"
+    log = finished.results / "logs/evaluate/novel.kind.0.log"
     again = subprocess.run(
         shlex.split(commands[log]), cwd=finished.folder, env=environment(), capture_output=True, text=True
     )

@@ -8,6 +8,7 @@ def results_of_all_runs(wildcards):
         *(path for run in runs for path in (layout.metrics(run), run / "cost.json", run / "train.csv")),
         *(layout.record(run, "sample") for run in runs),
         *(path for name in experiment.backbones for path in layout.backbone_files(name)),
+        *(layout.record(layout.backbone(name), "pretrain") for name in experiment.backbones),
         *(layout.reference(task) for task in experiment.tasks),
     ]
 
