@@ -219,6 +219,11 @@ class Checks:
         trained = None if diffusion is None else diffusion.num_train_timesteps
         if None not in (steps, trained) and steps > trained:
             yield f"sampling.num_inference_steps: {steps} exceeds diffusion.num_train_timesteps {trained}"
+        if (sampling.sampler, sampling.timestep_spacing) == ("ddim", "linspace"):
+            yield (
+                "sampling.timestep_spacing: linspace is wrong for ddim, which steps by a fixed stride and not along "
+                "the list; write leading or trailing"
+            )
 
     def _reference(self) -> Iterator[str]:
         evaluation = self.valid.get("evaluation")

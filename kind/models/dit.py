@@ -18,6 +18,8 @@ from kind.diffusers_parts import DiTTransformer2DModel
 from kind.models.gate import ClassGate
 
 EMBEDDER = "transformer_blocks.{}.norm1.emb."
+FUSED_IN_DIT = ("to_q", "to_k", "to_v")
+FUSED_GAIN = 2**-0.5  # Xavier's bound sqrt(6 / (D + 3 D)) of the fused matrix over its own sqrt(6 / (D + D))
 LABEL_TABLE = "embedder.class_embedder.embedding_table.weight"
 
 
@@ -128,8 +130,8 @@ def initialise_as_dit(model: DiT) -> None:
             nn.init.xavier_uniform_(module.weight)
             nn.init.zeros_(module.bias)
     for block in model.transformer_blocks:
-        for projection in (block.attn1.to_q, block.attn1.to_k, block.attn1.to_v):
-            nn.init.xavier_uniform_(projection.weight, gain=2**-0.5)
+        for name in FUSED_IN_DIT:
+            nn.init.xavier_uniform_(block.attn1.get_submodule(name).weight, gain=FUSED_GAIN)
         nn.init.zeros_(block.norm1.linear.weight)
     nn.init.xavier_uniform_(model.pos_embed.proj.weight.flatten(1))
     nn.init.zeros_(model.pos_embed.proj.bias)

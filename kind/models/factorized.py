@@ -206,15 +206,15 @@ def _fill(layer: FactorizedLinear, u: Tensor, s: Tensor, v: Tensor, generator: t
 
 
 @torch.no_grad()
-def draw_tailors(layer: FactorizedLinear, start: str, generator: torch.Generator) -> None:
+def draw_tailors(layer: FactorizedLinear, start: str, generator: torch.Generator, gain: float = 1.0) -> None:
     """Fresh tailors for unseen classes, in place.
 
-    start: `random` takes components of the SVD of a fresh Xavier draw of the whole matrix (as pre-training starts, but
-    with a matrix's own bound for q, k and v too, where DiT has the fused one); `zero` does the same with u = 0, so that
-    the layer's output is unchanged at first (the choices are ours).
+    start: `random` takes components of the SVD of a fresh Xavier draw of the whole matrix, as pre-training starts;
+    `zero` does the same with u = 0, so that the layer's output is unchanged at first (the choices are ours).
+    gain: the matrix's in DiT's initialisation.
     """
     weight = torch.empty(layer.out_features, layer.in_features)
-    nn.init.xavier_uniform_(weight, generator=generator)
+    nn.init.xavier_uniform_(weight, gain=gain, generator=generator)
     count = layer.tailor_s.numel()
     u, s, v = _components(weight, max(count, min(weight.shape)), generator)
     chosen = torch.randperm(len(s), generator=generator)[:count]

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from kind.models.dit import LABEL_TABLE, DiT, DiTConfig
+from kind.models.dit import FUSED_GAIN, FUSED_IN_DIT, LABEL_TABLE, DiT, DiTConfig
 from kind.models.factorized import TAILOR_TENSORS, Factorization, draw_tailors, factorized_layers, make_room
 
 Tensors = dict[str, Tensor]
@@ -68,10 +68,10 @@ def add_fresh_tailors(model: DiT, num_classes: int, num_tailors: int, start: str
     gate.num_classes = num_classes
     model.factorization = replace(model.factorization, num_tailors=num_tailors)
     generator = torch.Generator().manual_seed(seed)
-    for _, layer in factorized_layers(model):
+    for path, layer in factorized_layers(model):
         layer.num_tailors = num_tailors
         for name, shape in zip(TAILOR_TENSORS, ((layer.out_features,), (), (layer.in_features,)), strict=True):
             rows = torch.zeros(num_classes, num_tailors, *shape, dtype=layer.bias.dtype, device=layer.bias.device)
             setattr(layer, name, torch.nn.Parameter(rows))
-        draw_tailors(layer, start, generator)
+        draw_tailors(layer, start, generator, FUSED_GAIN if path.endswith(FUSED_IN_DIT) else 1.0)
     return model

@@ -102,3 +102,15 @@ def test_fresh_tailors_depend_on_the_seed_alone(model):
 
     assert torch.equal(drawn(0), drawn(0))
     assert not torch.equal(drawn(0), drawn(1))
+
+
+def test_fresh_tailors_start_with_the_spectrum_that_pre_training_starts_with(build):
+    """Of all components of a draw, so whole spectra compare: q, k and v of DiT have the bound of the fused matrix."""
+    width = 32
+    whole = build(learngenes=width - 1, tailors=1, num_classes=1, shaken=False)
+    alone = build(learngenes=1, tailors=1, num_classes=1, shaken=False)
+    add_fresh_tailors(alone, num_classes=1, num_tailors=width, start="random", seed=0)
+    for (name, pretrained), (_, fresh) in zip(factorized_layers(whole), factorized_layers(alone), strict=True):
+        energy = pretrained.learngene_s.square().sum() + pretrained.tailor_s.square().sum()
+        ratio = (fresh.tailor_s.square().sum() / energy).item()
+        assert 0.85 < ratio < 1.15, f"{name}: {ratio}"

@@ -212,6 +212,8 @@ COMBINATIONS = [
      "would lie in two shards; write 20"),
     ("sampling.num_inference_steps", 1001, "sampling.num_inference_steps: 1001 exceeds diffusion.num_train_timesteps "
      "1000"),
+    ("sampling.timestep_spacing", "linspace", "sampling.timestep_spacing: linspace is wrong for ddim, which steps by a "
+     "fixed stride and not along the list; write leading or trailing"),
     # letters: 3 classes x 0.35 x 40 = 42 test images; digits: 0.4 x 179 -> 71, 0.4 x 174 -> 70
     ("evaluation.num_reference", 43, "evaluation.num_reference: 43 asked, but the test images of task shift are 42"),
 ]  # fmt: skip
