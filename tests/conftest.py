@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny products: more threads only wait for one another
+
+import pytest  # noqa: E402
 
 
 @pytest.fixture(scope="session")
