@@ -4,6 +4,7 @@
 #   --config experiment=NAME       another one: params/NAME.yaml, or a path to a file
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/tracking.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/pretrain.smk"
 include: "workflow/rules/finetune.smk"

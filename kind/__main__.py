@@ -20,6 +20,7 @@ STAGES = {
     "sample": "draw images from an adapted model",
     "evaluate": "compare samples with the reference",
     "report": "tables, plots, grids and the page of an experiment",
+    "track": "bring an experiment's files into MLflow",
     "check": "check params files and what they need on this machine",
 }
 

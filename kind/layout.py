@@ -128,6 +128,11 @@ class Layout:
         """Parts are joined by dots, which names do not hold."""
         return self.root.joinpath("logs", stage, ".".join(str(part) for part in parts) + ".log")
 
+    @property
+    def track_log(self) -> Path:
+        """Of the process that brings the experiment into MLflow."""
+        return self.root / "logs" / "track.log"
+
     def state(self, stage: str, *parts: str | int) -> Path:
         """What a running job needs to resume; undeclared, since Snakemake deletes a failed job's outputs."""
         return self.root.joinpath("state", stage, *(str(part) for part in parts))

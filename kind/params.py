@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from kind.data.sources import SOURCES
 from kind.methods import METHODS
@@ -122,6 +122,13 @@ class Task(Section):
     guidance_scale: Annotated[float, Field(ge=1)] | None = None
 
 
+class Ablation(Section):
+    """Methods entries that differ in one number: `axis`, an option of their method or of its backbone."""
+
+    axis: str
+    entries: Annotated[list[str], Field(min_length=2)]
+
+
 class Sampling(Section):
     """The sampler's part of the protocol."""
 
@@ -139,11 +146,18 @@ class Sampling(Section):
     seed: NaturalInt = 0
 
 
+def _own_name(name: str) -> str:
+    """Metric names carry the extractor's, and these two stand for something else there."""
+    if name in ("inception", "svc"):
+        raise ValueError("this name is taken; choose another")
+    return name
+
+
 class TrainedExtractor(Section):
     """A small network trained on the training images of the experiment's tasks."""
 
     type: Literal["trained"]
-    name: Annotated[str, Field(pattern="^[a-z][a-z0-9]*$")]
+    name: Annotated[str, Field(pattern="^[a-z][a-z0-9]*$"), AfterValidator(_own_name)]
     feature_dim: PositiveInt = 32
     steps: PositiveInt = 400
     batch_size: PositiveInt = 64
@@ -166,7 +180,7 @@ class Evaluation(Section):
     """The measuring part of the protocol."""
 
     extractor: Annotated[TrainedExtractor | InceptionExtractor, Field(discriminator="type")]
-    reference: Literal["train", "test", "all"] = "test"
+    reference: Literal["train", "validation", "test", "all"] = "test"
     num_reference: PositiveInt | None = None
     reference_seed: NaturalInt = 0
     batch_size: PositiveInt = 100
@@ -188,6 +202,7 @@ class Experiment(Section):
     tasks: Annotated[dict[str, Task], Field(min_length=1)]
     finetune: Finetune
     methods: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
+    ablations: dict[str, Ablation] = {}
     sampling: Sampling
     evaluation: Evaluation
 
@@ -203,6 +218,10 @@ class Experiment(Section):
         """Name of the backbone that a methods entry starts from; None for a method that starts from nothing."""
         return getattr(self.method_options(label), "backbone", None)
 
+    def axis_value(self, label: str, axis: str) -> float | None:
+        """The number that a methods entry stands for on the axis of an ablation; None where it has none."""
+        return axis_value(axis, self.method_options(label), self.finetune, self.backbones.get(self.backbone_of(label)))
+
     def curve_steps(self) -> list[int]:
         """Steps at which a run is evaluated; the last is the end."""
         steps = self.finetune.steps
@@ -211,3 +230,10 @@ class Experiment(Section):
     def runs(self) -> Iterator[tuple[str, str, int]]:
         """Every (task, method, seed)."""
         return ((task, method, seed) for task in self.tasks for method in self.methods for seed in self.seeds)
+
+
+def axis_value(axis: str, options: BaseModel, finetune: BaseModel | None, backbone: BaseModel | None) -> float | None:
+    """A number among the options; where none is given, the common one of `finetune`; else one of the backbone."""
+    places = (options, finetune) if hasattr(options, axis) else (backbone,)
+    values = (getattr(place, axis, None) for place in places)
+    return next((v for v in values if isinstance(v, int | float) and not isinstance(v, bool)), None)

@@ -13,6 +13,7 @@ from typing import Any
 from kind.data.sources import SOURCES
 from kind.data.splits import split_sizes
 from kind.methods import METHODS
+from kind.params import axis_value
 from kind.params_messages import nearest, some
 
 SPLITS = ("train", "validation", "test")
@@ -36,7 +37,7 @@ class Checks:
     def run(self) -> Iterator[str]:
         for check in (
             self._seeds, self._splits, self._model, self._ranks, self._training, self._classes, self._shots,
-            self._starts, self._method_problems, self._sampling, self._reference,
+            self._starts, self._method_problems, self._ablations, self._sampling, self._reference,
         ):  # fmt: skip
             yield from check()
 
@@ -199,6 +200,37 @@ class Checks:
                     where = f" (task {', '.join(tasks)})" if len(found) > 1 else ""
                     yield f"methods.{label}: {problem}{where}"
 
+    def _ablations(self) -> Iterator[str]:
+        labels = list(_mapping(self.content.get("methods")))
+        for name, ablation in (self.valid.get("ablations") or {}).items():
+            where, entries, values = f"ablations.{name}", ablation.entries or [], {}
+            for label in _repeated(entries):
+                yield f"{where}.entries: {label!r} is named twice"
+            for label in dict.fromkeys(entries):
+                if label not in labels:
+                    yield f"{where}.entries: no method entry {label!r}{nearest(label, labels)}; {some(labels)}"
+                elif ablation.axis is not None and label in self.methods:
+                    yield from self._axis_problem(where, ablation.axis, label, values)
+            for value, same in values.items():
+                if len(same) > 1:
+                    yield f"{where}: {', '.join(same)} have the same {ablation.axis} {value:g}; each needs its own"
+
+    def _axis_problem(self, where: str, axis: str, label: str, values: dict[float, list[str]]) -> Iterator[str]:
+        """Puts the entry's number on the axis into `values`, or says why there is none."""
+        _, options = self.methods[label]
+        backbone = self.backbones.get(getattr(options, "backbone", None))
+        names = [*type(options).model_fields, *(type(backbone).model_fields if backbone is not None else ())]
+        value = axis_value(axis, options, self.valid.get("finetune"), backbone)
+        if value is not None:
+            values.setdefault(value, []).append(label)
+        elif axis not in names:
+            known = ", ".join(dict.fromkeys(names))
+            yield f"{where}.axis: {axis!r} is no option of {label}{nearest(axis, names)}; its options: {known}"
+        elif all(place is None or getattr(place, axis, None) is None for place in (options, backbone)):
+            yield f"{where}.axis: {label} gives no {axis}; an axis needs a number in every entry"
+        else:
+            yield f"{where}.axis: {axis} of {label} is no number; an axis is a number"
+
     def _sampling(self) -> Iterator[str]:
         sampling = self.sampling
         if sampling is None:
@@ -219,6 +251,12 @@ class Checks:
         trained = None if diffusion is None else diffusion.num_train_timesteps
         if None not in (steps, trained) and steps > trained:
             yield f"sampling.num_inference_steps: {steps} exceeds diffusion.num_train_timesteps {trained}"
+        evaluation = self.valid.get("evaluation")
+        if sampling.weights == "raw" and evaluation is not None and evaluation.curve:
+            yield (
+                "sampling.weights: raw weights are kept of the last step only, so that a curve would mix two models; "
+                "write evaluation.curve: [] or weights: ema"
+            )
         if (sampling.sampler, sampling.timestep_spacing) == ("ddim", "linspace"):
             yield (
                 "sampling.timestep_spacing: linspace is wrong for ddim, which steps by a fixed stride and not along "

@@ -172,7 +172,7 @@ class _Reader:
                     yield f"{name}: missing section"
                 else:
                     self.valid[name] = field.default
-            elif name in ("data", "backbones", "tasks"):
+            elif name in ("data", "backbones", "tasks", "ablations"):
                 yield from self._entries(name, get_args(field.annotation)[1])
             elif name == "methods":
                 yield from self._methods()

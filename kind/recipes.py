@@ -19,9 +19,9 @@ STAGE_VERSIONS = {
     "reference": 1,
     "pretrain": 1,
     "extract": 1,
-    "finetune": 1,
-    "sample": 1,
-    "evaluate": 1,
+    "finetune": 2,
+    "sample": 2,
+    "evaluate": 2,
     "report": 1,
 }
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from kind.artifacts import atomic_file
+from kind.artifacts import atomic_file, write_csv
 from kind.devices import autocast, peak_memory
 from kind.diffusion import Diffusion, Objective
 from kind.errors import UserError
@@ -20,6 +20,7 @@ from kind.progress import Progress
 from kind.random_streams import batch_indices, stream
 
 STATE_FORMAT = 1
+LOG_COLUMNS = ("step", "loss", "learning_rate", "gradient_norm")
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Outcome:
     raw: dict[str, Tensor]
     log: list[dict[str, float]]
     cost: dict[str, float | int | str]
+    precision: str
 
 
 @dataclass
@@ -76,6 +78,7 @@ def train(model: DiT, images: Tensor, labels: Tensor, plan: Plan, state_path: Pa
 class _Trainer:
     def __init__(self, model: DiT, images: Tensor, labels: Tensor, plan: Plan, state_path: Path, label: str):
         self.plan, self.state_path, self.label = plan, state_path, label
+        self.live_path = state_path.with_name("live.csv")  # the log so far, for whoever follows the job
         self.device = next(model.parameters()).device
         self.model = model.train()
         self.images, self.labels = images.to(self.device), labels.to(self.device)
@@ -90,6 +93,7 @@ class _Trainer:
     def run(self) -> Outcome:
         settings, state = self.plan.settings, self.state
         self._resume()
+        write_csv(self.live_path, state.log, LOG_COLUMNS)
         progress = Progress(self.label, settings.steps, state.step)
         started, cpu_started = time.monotonic() - state.seconds, time.process_time() - state.cpu_seconds
         saved_at, losses, norms = time.monotonic(), [], []
@@ -158,7 +162,10 @@ class _Trainer:
                 f"learning rate {rate:g}{last}",
                 hint="lower the learning rate, lengthen the warm-up or set gradient_clip",
             )
-        self.state.log.append({"step": step, "loss": loss, "learning_rate": rate, "gradient_norm": norm})
+        row = dict(zip(LOG_COLUMNS, (step, loss, rate, norm), strict=True))
+        self.state.log.append(row)
+        with open(self.live_path, "a") as handle:
+            handle.write(",".join(map(str, row.values())) + "\n")
 
     def _save(self) -> None:
         state = self.state
@@ -202,7 +209,9 @@ class _Trainer:
             "steps": state.step,
         }
         averaged = state.snapshots | {state.step: state.averaged}
-        return Outcome(averaged, {name: p.detach() for name, p in self.trained.items()}, state.log, cost)
+        return Outcome(
+            averaged, {name: p.detach() for name, p in self.trained.items()}, state.log, cost, self.plan.precision
+        )
 
 
 def learning_rate_at(step: int, peak: float, settings: Training) -> float:

@@ -5,6 +5,7 @@ The paper does not say how fresh tailors are drawn or how many a task gets; the 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
@@ -20,6 +21,9 @@ class Options(LearngeneStart):
     """num_tailors: per class and matrix; None: `tailor_budget` shared among the task's classes, at least 1.
 
     tailor_budget: tailors of all classes per matrix; None: as many as the backbone was pre-trained with.
+    null_gate: see `Factorization`; None: the backbone's.  With `learngenes` label-dropped samples train nothing but the
+        null label's row, and guidance contrasts the task with what the backbone knew before; with `true_class` both
+        halves of guidance adapt.
     """
 
     num_tailors: Annotated[int, Field(ge=1)] | None = None
@@ -27,6 +31,7 @@ class Options(LearngeneStart):
     tailor_start: Literal["random", "zero"] = "random"
     learngenes: Literal["frozen", "trained"] = "frozen"
     train_dense: Literal["none", "biases", "all"] = "none"
+    null_gate: Literal["learngenes", "true_class"] | None = None
 
 
 def tailors_per_class(options: Options, seen_tailors: int, num_classes: int) -> int:
@@ -41,6 +46,8 @@ def attach(model: DiT, options: Options, task: Adaptation) -> None:
     from kind.models.learngene import add_fresh_tailors
 
     count = tailors_per_class(options, task.seen_tailors, task.num_classes)
+    if options.null_gate is not None:
+        model.factorization = replace(model.factorization, null_gate=options.null_gate)
     add_fresh_tailors(model, task.num_classes, count, options.tailor_start, task.seed)
     for name, parameter in model.named_parameters():
         kind = name.rsplit(".", 1)[-1]
@@ -87,8 +94,15 @@ def problem(options: Options, shape: Preset, backbone: object, num_seen_classes:
 METHOD = Method(
     name="kind",
     title="KIND",
-    source="Xie et al. 2025, section 3",
+    source="Xie et al. 2025",
     options=Options,
+    examples=(
+        {},
+        {"tailor_start": "zero", "num_tailors": 2},
+        {"learngenes": "trained", "null_gate": "true_class"},
+        {"train_dense": "biases"},
+        {"train_dense": "all"},
+    ),
     start="kind",
     attach=attach,
     trainable_parameters=trainable_parameters,

@@ -63,5 +63,6 @@ METHOD = Method(
     attach=attach,
     trainable_parameters=trainable_parameters,
     merge=merge,
+    examples=({"rank": 4}, {"rank": 3, "alpha": 6.0}),
     problem=problem,
 )

@@ -1,6 +1,6 @@
 """Linear layers as sums of rank-1 components behind a class gate: KIND's factorized matrix.
 
-    W = sum_i u_i s_i v_i^T                                                     (KIND, section 3)
+    W = sum_i u_i s_i v_i^T                                                     (KIND, figure 3)
 
 The first `num_learngenes` components are shared by all classes (learngenes); every class owns `num_tailors` more
 (its tailors).  For a sample of class c only the learngenes and the tailors of c exist:

@@ -1,4 +1,4 @@
-"""The class gate: which tailors a sample uses (KIND, section 3)."""
+"""The class gate: which tailors a sample uses (KIND, figure 3)."""
 
 from __future__ import annotations
 

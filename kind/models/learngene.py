@@ -1,4 +1,4 @@
-"""Taking a KIND model apart into learngenes and tailors, and putting parts together (KIND, section 3, figure 3)."""
+"""Taking a KIND model apart into learngenes and tailors, and putting parts together (KIND, figure 3)."""
 
 from __future__ import annotations
 

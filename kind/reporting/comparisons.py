@@ -137,7 +137,9 @@ def cost_table(
     steps = ", ".join(dict.fromkeys(f"{run.final_step:,}" for run in runs))
     caption = (
         f"{seeds_phrase(seeds)} Training of {steps} steps on: {devices}. MACs: multiply-accumulates of one forward "
-        "pass for one image. Times add up over resumes and depend on the machine and its load. Nothing here is ranked."
+        "pass for one image, of a gated model its active components. Memory is the GPU's, or on a CPU the whole "
+        "process's, libraries included. Times add up over resumes and depend on the machine and its load. Nothing here "
+        "is ranked."
     )
     return build_table(title, ("Task", "Method") if by_task else ("Method",), columns, rows, caption)
 

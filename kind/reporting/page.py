@@ -55,6 +55,7 @@ class Page:
     command: str
     seeds: Sequence[int]
     methods: Mapping[str, Mapping[str, Any]]
+    training: Mapping[str, Mapping[str, Any]]  # "Fine-tuning" and "Pre-training" -> their params
     styles: Mapping[str, Style]
     overview: Table
     sections: Sequence[TaskSection]
@@ -65,6 +66,11 @@ class Page:
     @property
     def runs(self) -> list[RunRecord]:
         return [run for section in self.sections for run in section.runs]
+
+    def learning_rates(self, method: str) -> str:
+        """The rate that each method was trained with, its own or the common one."""
+        found = (number(run.part("training").get("learning_rate")) for run in self.runs if run.method == method)
+        return ", ".join(f"{rate:g}" for rate in sorted({rate for rate in found if rate is not None})) or MISSING
 
 
 def render_page(page: Page) -> str:
@@ -204,6 +210,14 @@ def caveats(page: Page) -> list[str]:
         "Distances between small sets are biased upwards, so only equal counts compare. "
         "Points along a training curve may use fewer samples than the final table; each plot says its exact metric."
     )
+    if any(flatten(run.part("protocol")).get("reference.set") == "validation" for run in page.runs):
+        lines.append("The reference images are validation images: these numbers select settings and are no results.")
+    closed = sorted({run.method for run in page.runs if _contrasts_with_the_past(run)})
+    if closed:
+        lines.append(
+            f"{', '.join(closed)}: a dropped label closes all tailors, so that guidance contrasts the task with what "
+            "the backbone knew before, while other methods adapt both halves. Guidance moves these methods more."
+        )
     if len(page.seeds) < 5:
         many = f"{len(page.seeds)} seeds give" if len(page.seeds) > 1 else "one seed gives"
         lines.append(f"Only {many} a rough idea of the spread: small differences are no evidence.")
@@ -236,6 +250,12 @@ def protocol_fields(sections: Sequence[TaskSection]) -> dict[str, Any]:
         "differing": differing,
         "tasks": [(task, hashes[task], [plain(fields.get(key)) for key in differing]) for task, fields in flat.items()],
     }
+
+
+def _contrasts_with_the_past(run: RunRecord) -> bool:
+    """Whether the unconditional half of guidance is learngenes alone, which a task does not train."""
+    scale = number(flatten(run.part("protocol")).get("sampling.guidance_scale"))
+    return run.part("training").get("null_gate") == "learngenes" and scale is not None and scale > 1
 
 
 def _example(labels: Sequence[MetricLabel]) -> str:

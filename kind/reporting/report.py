@@ -90,6 +90,7 @@ def write_report(
         command=command,
         seeds=seeds,
         methods=methods,
+        training={"Fine-tuning": params.get("finetune") or {}, "Pre-training": params.get("pretrain") or {}},
         styles=styles,
         overview=summary["overview"],
         sections=sections,

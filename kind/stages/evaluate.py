@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> None:
             layout.reference(this.task),
             layout.judge(this.task),
             layout.record(layout.reference(this.task).parent, this.task),
-            layout.record(this.folder, "finetune"),
+            *(layout.record(this.folder, stage) for stage in ("finetune", "sample")),
             *layout.data_files(context.experiment.tasks[this.task].data),
         ],
         outputs=[layout.metrics(this.folder)],
@@ -85,6 +85,8 @@ def measure(this: Run) -> None:
     finetuned = read_json(layout.record(this.folder, "finetune"))
     described = read_json(layout.record(layout.reference(this.task).parent, this.task))
     protocol = recipes.protocol(experiment, this.task)
+    drawn = read_json(layout.record(this.folder, "sample"))
+    protocol["precision"] = {"training": finetuned["training"]["precision"], "sampling": drawn["precision"]}
     protocol["reference"] |= {"extractor_sha256": extractor.identity, "num_images": reference.count}
     content = {
         "format": FORMAT,
@@ -98,6 +100,7 @@ def measure(this: Run) -> None:
         "steps": {str(step): values for step, values in curve.items()},
         **final,
         "judge": described["judge"],
+        "training": finetuned["training"],
         "parameters": finetuned["parameters"],
         "provenance": provenance(),
     }

@@ -90,7 +90,12 @@ def train(this: Run, job: Job) -> dict:
     merged = method.merge(model) if method.merge else model
     return {
         "num_images": len(data),
-        "learning_rate": options.learning_rate or settings.learning_rate,
+        "training": {
+            "learning_rate": options.learning_rate or settings.learning_rate,
+            "num_images": len(data),
+            "precision": outcome.precision,
+            "null_gate": null_gate if model.gate is not None else None,
+        },
         "parameters": parameters | describe_cost(merged),
         "trained": sorted(trained),
     }

@@ -5,7 +5,9 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import socket
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -52,14 +54,14 @@ class Job:
             )
         missing = [str(path) for path in self.inputs if not path.is_file()]
         if missing:
-            raise UserError(
-                f"missing input: {', '.join(missing)}", hint="run the stages that write it first, or snakemake"
-            )
+            listed = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+            raise UserError(f"missing input: {listed}", hint="run the stages that write it first, or snakemake")
         with self._lock():
             inputs = self._inputs  # as they are before the work
             if self._is_done():
                 print(f"already done: {self.record}", file=sys.stderr)
             else:
+                self._announce(inputs)
                 extra = work() or {}
                 content = {
                     "format": FORMAT,
@@ -72,6 +74,12 @@ class Job:
                 }
                 write_json(self.record, content)
             shutil.rmtree(self.state, ignore_errors=True)
+
+    def _announce(self, inputs: dict[str, str]) -> None:
+        """For whoever follows the job: what runs here, and where.  It goes with the state folder."""
+        about = {"recipe": self.recipe, "recipe_digest": self.digest, "inputs": inputs, "provenance": provenance()}
+        where = {"started": time.time(), "host": socket.gethostname(), "pid": os.getpid()}
+        write_json(self.state / "job.json", about | where)
 
     @cached_property
     def _inputs(self) -> dict[str, str]:

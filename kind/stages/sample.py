@@ -52,6 +52,7 @@ def draw(this: Run, job: Job) -> dict:
     guidance = experiment.tasks[this.task].guidance_scale
     prepare_torch(compute.threads)
     device = choose_device(compute.device)
+    precision = choose_precision(compute.precision, device)
     waiting, drawn, started = job.state / job.identity, {}, time.monotonic()
     for step, paths in this.shards().items():
         use_raw = protocol.weights == "raw" and step == steps[-1]
@@ -77,11 +78,15 @@ def draw(this: Run, job: Job) -> dict:
                 first=first,
                 guidance_scale=guidance,
                 null_gate=loaded.header["null_gate"],
-                precision=choose_precision(compute.precision, device),
+                precision=precision,
                 label=f"sample {this.task} {this.label} seed {this.seed} step {step}",
             )
             save_arrays(kept, arr_0=images, arr_1=chosen.numpy())
     for kept, path in drawn.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         os.replace(kept, path)
-    return {"num_samples": this.sample_counts()[steps[-1]], "seconds": round(time.monotonic() - started, 3)}
+    return {
+        "precision": precision,
+        "num_samples": this.sample_counts()[steps[-1]],
+        "seconds": round(time.monotonic() - started, 3),
+    }

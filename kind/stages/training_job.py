@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from kind.artifacts import write_csv, write_json
+from kind.artifacts import digest, write_csv, write_json
 from kind.data.prepared import LabelledImages
 from kind.devices import choose_device, choose_precision, prepare_torch
 from kind.diffusion import Diffusion
@@ -58,15 +58,16 @@ def run_training(
     compute = context.experiment.compute
     prepare_torch(compute.threads)
     device = choose_device(compute.device)
+    precision = choose_precision(compute.precision, device)
     plan = Plan(
         settings=settings,
         diffusion=diffusion,
         learning_rate=learning_rate,
         seed=seed,
-        recipe=recipe,
+        recipe=digest([recipe, precision, device.type]),
         null_gate=null_gate,
         snapshot_steps=snapshot_steps,
-        precision=choose_precision(compute.precision, device),
+        precision=precision,
         checkpoint_seconds=compute.checkpoint_seconds,
     )
     if settings.ema_decay > 0 and settings.steps < 3 / (1 - settings.ema_decay):

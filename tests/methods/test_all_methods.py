@@ -21,20 +21,10 @@ from kind.models.presets import PRESETS
 from kind.params import Training
 from kind.training import Plan, train
 
-OPTIONS = {
-    "lora": [{"rank": 4}, {"rank": 3, "alpha": 6.0}],
-    "kind": [
-        {},
-        {"tailor_start": "zero", "num_tailors": 2},
-        {"learngenes": "trained", "tailor_budget": 9},
-        {"train_dense": "biases"},
-        {"train_dense": "all"},
-    ],
-}
 CASES = [
     pytest.param(name, options, id=" ".join([name, *(f"{k}={v}" for k, v in options.items())]))
     for name in METHODS
-    for options in OPTIONS.get(name, [{}])
+    for options in METHODS[name].examples
 ]
 CLASSES, SEED = ["x", "y", "z"], 11
 each_method = pytest.mark.parametrize("name, given", CASES)

@@ -6,6 +6,9 @@ from __future__ import annotations
 
 import pytest
 
+from kind.data.sources import SOURCES
+from kind.methods import METHODS
+
 SECTIONS = (
     "description, seeds, compute, data, model, diffusion, backbones, pretrain, tasks, finetune, methods, sampling, "
     "evaluation"
@@ -140,7 +143,7 @@ WRONG_VALUES = [
     ("backbones.kind.form", ..., "backbones.kind.form: missing; allowed: 'dense', 'kind'"),
     ("backbones.kind.num_tailors", "many", "backbones.kind.num_tailors: expected a whole number, found 'many'"),
     ("data.digits.source", "digit", "data.digits.source: 'digit' is not allowed (did you mean 'digits'?); allowed: "
-     "'digits' or 'letters'"),
+     + f"{', '.join(map(repr, [*SOURCES][:-1]))} or {[*SOURCES][-1]!r}"),
     ("data.letters.options", [1], "data.letters.options: expected a mapping, found [1]"),
     ("data.letters.options.classes", ["A", "C", "E", "A"], "data.letters.options.classes: 'A' named twice, found ['A', "
      "'C', 'E', 'A']"),
@@ -149,11 +152,11 @@ WRONG_VALUES = [
     ("methods.kind", [], "methods.kind: expected a mapping of options ({} for the defaults), found []"),
     ("methods", {}, "methods: expected a mapping of names to entries, at least one, found an empty mapping"),
     ("methods", None, "methods: expected a mapping of names to entries, at least one, found nothing"),
-    ("methods.lorra", {}, "methods: no method 'lorra' (did you mean 'lora'?); methods: full, kind, lora, scratch (an "
+    ("methods.lorra", {}, "methods: no method 'lorra' (did you mean 'lora'?); methods: " + f"{', '.join(METHODS)} (an "
      "entry of another name says `method: NAME`)"),
-    ("methods.big", {"method": "fulll"}, "methods.big.method: no method 'fulll' (did you mean 'full'?); methods: full, "
-     "kind, lora, scratch"),
-    ("methods.big", {"method": ["full"]}, "methods.big.method: no method ['full']; methods: full, kind, lora, scratch"),
+    ("methods.big", {"method": "fulll"}, "methods.big.method: no method 'fulll' (did you mean 'full'?); methods: "
+     + ", ".join(METHODS)),
+    ("methods.big", {"method": ["full"]}, "methods.big.method: no method ['full']; methods: " + ", ".join(METHODS)),
     ("model", ..., "model: missing section"),
     ("tasks", [], "tasks: expected a mapping of names to entries, at least one, found []"),
     ("tasks.a/b", {"data": "letters", "classes": ["A", "C", "E"]}, "tasks: 'a/b' cannot be a name; use letters, digits, '-' and "
@@ -212,6 +215,9 @@ COMBINATIONS = [
      "would lie in two shards; write 20"),
     ("sampling.num_inference_steps", 1001, "sampling.num_inference_steps: 1001 exceeds diffusion.num_train_timesteps "
      "1000"),
+    ("evaluation.extractor.name", "svc", "evaluation.extractor.name: this name is taken; choose another, found 'svc'"),
+    ("sampling.weights", "raw", "sampling.weights: raw weights are kept of the last step only, so that a curve would mix "
+     "two models; write evaluation.curve: [] or weights: ema"),
     ("sampling.timestep_spacing", "linspace", "sampling.timestep_spacing: linspace is wrong for ddim, which steps by a "
      "fixed stride and not along the list; write leading or trailing"),
     # letters: 3 classes x 0.35 x 40 = 42 test images; digits: 0.4 x 179 -> 71, 0.4 x 174 -> 70

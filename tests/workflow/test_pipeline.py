@@ -9,6 +9,8 @@ import os
 import shlex
 import signal
 import subprocess
+import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -63,6 +65,16 @@ def test_a_second_run_does_nothing(finished):
     run = finished.snakemake("--dry-run")
     assert run.code == 0
     assert "Nothing to be done" in run.output
+
+
+def test_where_the_interpreter_and_the_params_file_lie_reruns_nothing(finished, tmp_path):
+    """The same results from a virtual environment elsewhere, or with the params file named in full."""
+    assert "Nothing to be done" in finished.snakemake("--dry-run", experiment=str(finished.params)).output
+    elsewhere = tmp_path / "python"
+    elsewhere.symlink_to(sys.executable)
+    environment_of_it = {"PYTHONPATH": os.pathsep.join([str(ROOT), sysconfig.get_path("purelib")])}
+    run = finished.snakemake("--dry-run", python=str(elsewhere), variables=environment_of_it)
+    assert "Nothing to be done" in run.output, run.output
 
 
 def test_touched_but_equal_inputs_rerun_nothing(copied):
@@ -170,8 +182,8 @@ def test_wrong_params_end_in_one_message(workspace):
 def test_the_documented_commands_plan_literally(profile):
     run = snakemake("--profile", profile, "--dry-run", "--forceall")
     assert run.code == 0, run.output
-    assert run.planned["finetune"] >= 16
-    assert sum(run.planned.values()) <= 60 or profile == "slurm"
+    assert run.planned["finetune"] > 0
+    assert run.planned["finetune"] == run.planned["sample"] == run.planned["evaluate"]
 
 
 def wait_for(path: Path, process: subprocess.Popen) -> None:

@@ -46,10 +46,11 @@ class Workspace:
         assert old in text
         self.params.write_text(text.replace(old, new))
 
-    def snakemake(self, *arguments: str, experiment: str = "params/mini.yaml") -> Finished:
+    def snakemake(self, *arguments: str, experiment: str = "params/mini.yaml", **how) -> Finished:
         return snakemake(
             "--snakefile", str(ROOT / "Snakefile"), "--profile", str(ROOT / "local"), "--directory", str(self.folder),
             *arguments, "--config", f"experiment={experiment}",
+            **how,
         )  # fmt: skip
 
     def stage(self, stage: str, *arguments: str) -> list[str]:
@@ -57,9 +58,10 @@ class Workspace:
         return [sys.executable, "-m", "kind", stage, "--experiment", "params/mini.yaml", *arguments]
 
 
-def snakemake(*arguments: str, cwd: Path = ROOT) -> Finished:
-    command = [sys.executable, "-m", "snakemake", *arguments]
-    done = subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True)
+def snakemake(*arguments: str, python: str = sys.executable, variables: dict[str, str] | None = None) -> Finished:
+    command = [python, "-m", "snakemake", *arguments]
+    env = environment() | (variables or {})
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
     return Finished(done.returncode, done.stdout + done.stderr)
 
 

@@ -16,9 +16,11 @@ from kind.methods import METHODS
 from kind.params_file import find_params, load_experiments
 from kind.stages.check import missing
 
-# Jobs run with the interpreter that runs Snakemake, and find the package whatever the working directory is.
+# Jobs run with the interpreter that runs Snakemake, and find the package whatever the working directory is.  Neither
+# path is part of a rule's text, so that results made by another installation are not made again.
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-KIND = f"{shlex.quote(sys.executable)} -m kind"
+KIND = "python -m kind"
 RESULTS = str(config.get("results", "results"))
 
 
@@ -55,7 +57,8 @@ def layout_of(wildcards):
 
 
 def params_file(wildcards):
-    return str(EXPERIMENTS[wildcards.experiment][0])
+    """As seen from the working folder: one file named in two ways is one."""
+    return os.path.relpath(EXPERIMENTS[wildcards.experiment][0])
 
 
 def threads_of(wildcards):
@@ -89,3 +92,12 @@ onstart:
         lines = "\n".join(f"  - {line}" for line in dict.fromkeys(lacking))
         print(f"error: missing on this machine:\n{lines}", file=sys.stderr)
         sys.exit(2)
+    start_tracking()
+
+
+onsuccess:
+    stop_tracking()
+
+
+onerror:
+    stop_tracking()

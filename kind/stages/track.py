@@ -1,0 +1,135 @@
+"""Bring an experiment's files into MLflow: what is there already is left, what is missing is added.
+
+Snakemake starts it with --follow beside its jobs.  Without, it brings in what is on disk and ends: the command for
+runs that MLflow has not seen.  The store is sqlite:///mlflow.db in this folder, unless MLFLOW_TRACKING_URI names one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import os
+import shlex
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from kind.errors import UserError
+from kind.layout import Layout
+from kind.params_file import find_params, load_experiments
+
+EXAMPLE = "python -m kind track --experiment smoke"
+FIRST_WAIT, PAUSE, LONG_PAUSE = 2.0, 4.0, 60.0  # seconds between looks; the last after a failure
+WAIT_FOR_OTHER = 30.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--experiment",
+        required=True,
+        metavar="NAME",
+        help="params/NAME.yaml, or the path of a params file; a collection such as `paper` too",
+    )
+    parser.add_argument(
+        "--results", default="results", metavar="FOLDER", help="results lie in FOLDER/NAME (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--follow", action="store_true", help="go on until the process that started this ends, or until SIGTERM"
+    )
+
+
+def run(arguments: argparse.Namespace) -> None:
+    stop, parent = threading.Event(), os.getppid()
+    if arguments.follow:  # before the slow imports, so that a short pipeline can end this
+        signal.signal(signal.SIGTERM, lambda *_: stop.set())
+        os.nice(10)
+    experiments = load_experiments(find_params(arguments.experiment)).values()
+    layouts = {experiment.name: Layout(Path(arguments.results) / experiment.name) for experiment in experiments}
+    catch_up = ["python", "-m", "kind", "track", "--experiment", arguments.experiment]
+    if arguments.results != "results":
+        catch_up += ["--results", arguments.results]
+    with contextlib.ExitStack() as stack:
+        for layout in layouts.values():
+            stack.enter_context(_alone(layout))
+        following = [_Following(experiment, layouts[experiment.name], arguments.follow) for experiment in experiments]
+        try:
+            if arguments.follow:
+                _follow(following, stop, parent)
+            else:
+                for one in following:
+                    one.look(again=True)
+        except UserError as error:
+            raise UserError(str(error), hint=f"results are not touched; bring runs in later: {shlex.join(catch_up)}")
+    for one in following:
+        print(f"{one.name}: {one.brought} entries brought in or changed in {one.uri}", flush=True)
+
+
+def _follow(following: list[_Following], stop: threading.Event, parent: int) -> None:
+    """Looks at the files until told to stop, or until the process that started this is gone; then a last time."""
+    pause = FIRST_WAIT
+    while not stop.wait(pause) and os.getppid() == parent:
+        pause = PAUSE
+        for one in following:
+            try:
+                one.look()
+            except UserError as error:
+                print(f"{time.strftime('%H:%M:%S')} {error}; trying again", file=sys.stderr, flush=True)
+                pause = LONG_PAUSE
+    for one in following:
+        one.reader.pipeline = "ended" if stop.is_set() else "unknown"
+        one.look(again=True)
+
+
+class _Following:
+    """One experiment's files and their index, which is opened when there is something to say."""
+
+    def __init__(self, experiment, layout: Layout, follow: bool):
+        from kind.tracked.reader import Reader
+        from kind.tracking import tracking_uri
+
+        self.name, self.description, self.uri = experiment.name, experiment.description, tracking_uri()
+        self.reader = Reader(experiment, layout, "running" if follow else "unknown")
+        self.index, self.brought = None, 0
+
+    def look(self, again: bool = False) -> None:
+        """Bring in what changed; raises UserError where MLflow fails, and the entries are tried again next time."""
+        from kind.tracking import open_index
+
+        for entry in self.reader.changed(again):
+            try:
+                if self.index is None:
+                    self.index = open_index(self.name, self.description)
+                    self.index.retire(self.reader.keys())
+                self.brought += self.index.bring(entry)
+            except LookupError:  # its parent comes first, at the next look
+                self.reader.forget(entry.key)
+            except UserError:
+                self.reader.forget(entry.key)
+                raise
+            except Exception as error:  # noqa: BLE001  stores raise types of many libraries
+                self.reader.forget(entry.key)
+                self.index = None  # what it holds is read again
+                raise UserError(f"MLflow's store {self.uri}: {entry.name}: {type(error).__name__}: {error}")
+
+
+@contextlib.contextmanager
+def _alone(layout: Layout) -> Iterator[None]:
+    """One process brings in an experiment: two would both add what is missing."""
+    path = layout.state("track") / "lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a") as handle:
+        deadline = time.monotonic() + WAIT_FOR_OTHER
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise UserError(f"another process is bringing this experiment in (it holds {path})",
+                                    hint="it brings in everything; look at the MLflow UI")  # fmt: skip
+                time.sleep(0.5)
+        yield
