@@ -66,7 +66,7 @@ def snakemake(*arguments: str, python: str = sys.executable, variables: dict[str
 
 
 def environment() -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(ROOT)}
+    return os.environ | {"PYTHONPATH": str(ROOT), "KIND_TRACKING": "off"}  # tests/tracking has it on
 
 
 def new_workspace(folder: Path) -> Workspace:
