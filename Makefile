@@ -1,5 +1,6 @@
 # make        set up, then run the small experiment end to end
 # make test   set up, then run the tests
+# make ui     look at the runs in MLflow
 .DEFAULT_GOAL := smoke
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -10,7 +11,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 EXPERIMENT ?= smoke
 
-.PHONY: smoke setup test lint lock clean help
+.PHONY: smoke setup test test-all ui lint lock clean help
 
 smoke: setup  ## set up and run the experiment (EXPERIMENT=smoke)
 	@$(BIN)/snakemake --profile local --config experiment=$(EXPERIMENT)
@@ -30,7 +31,15 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	@touch $@
 
 test: setup  ## the tests, at most 10 minutes on two cores
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: setup  ## the slow tests: MLflow's UI and the report's page in a browser (Debian: chromium chromium-driver)
+	$(BIN)/python -m pytest -m slow
+
+ui: setup  ## the runs in MLflow, on this machine alone
+	@echo "open http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning   (Ctrl-C ends it)"
+	@MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false \
+	  $(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --workers 1
 
 lint: setup  ## style
 	$(BIN)/ruff check .
@@ -44,4 +53,4 @@ clean:  ## delete the results of EXPERIMENT
 	rm -rf results/$(EXPERIMENT)
 
 help:  ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10

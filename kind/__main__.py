@@ -8,7 +8,7 @@ import importlib
 import shlex
 import sys
 
-from kind.errors import UserError
+from kind.errors import UserError, describe_os_error
 
 STAGES = {
     "prepare": "read a data source, split it, write images and manifest",
@@ -53,9 +53,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        if error.filename is None:
+        if error.errno is None:  # a library's own, not the system's
             raise
-        print(f"error: {error.filename}: {error.strerror or error}", file=sys.stderr)
+        print(f"error: {describe_os_error(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped; run the same command again to go on", file=sys.stderr)

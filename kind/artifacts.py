@@ -49,8 +49,22 @@ def atomic_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
         os.replace(temporary, path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
-            error.filename = str(path)  # a full disk does not say which file it was
+        failed = error.__context__ if isinstance(error, RuntimeError) else error  # torch.save hides a full disk
+        if isinstance(failed, OSError) and failed.errno is not None:
+            if failed.filename in (None, str(temporary), temporary):
+                failed.filename = str(path)  # a full disk does not say which file it was
+            raise failed
+        raise
+
+
+@contextmanager
+def naming(path: str | os.PathLike) -> Iterator[None]:
+    """The file's name in the error of a write to an open file, which has none by itself."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
         raise
 
 
@@ -75,7 +89,7 @@ def read_json(path: str | os.PathLike) -> Any:
     try:
         return json.loads(_existing(path).read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid JSON ({error})", hint="delete the file and run the same command again")
+        raise UserError(f"{path}: not valid JSON ({error})", hint=REMAKE)
 
 
 def write_csv(path: str | os.PathLike, rows: Sequence[Mapping[str, Any]], columns: Iterable[str] | None = None) -> None:
@@ -125,7 +139,10 @@ def read_header(path: str | os.PathLike) -> dict[str, Any]:
     except json.JSONDecodeError:
         header = None
     if not isinstance(header, dict):
-        raise UserError(f"{path}: a safetensors file, but none of this project's: it has no 'kind' header")
+        raise UserError(
+            f"{path}: a safetensors file, but none of this project's: it has no 'kind' header",
+            hint="give a file that a stage of this project wrote",
+        )
     return header
 
 
@@ -148,12 +165,13 @@ def load_arrays(path: str | os.PathLike, required: Sequence[str] = ()) -> dict[s
         with archive:
             arrays = {name: archive[name] for name in archive.files}
     except DAMAGED_NPZ as error:
-        raise UserError(f"{path}: not a whole npz file of plain arrays ({error})", hint=REMAKE)
+        found = "it holds pickled objects, which are not read" if "pickle" in str(error) else error
+        raise UserError(f"{path}: not a whole npz file of plain arrays ({found})", hint=REMAKE)
     missing = [name for name in required if name not in arrays]
     if missing:
         raise UserError(
             f"{path}: has no array {', '.join(missing)}; it holds {', '.join(sorted(arrays)) or 'nothing'}",
-            hint=f"expected the arrays {', '.join(required)}",
+            hint=f"expected the arrays {', '.join(required)}: delete the file, then run the stage that writes it again",
         )
     return arrays
 
@@ -163,7 +181,7 @@ DAMAGED_NPZ = (
     zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError,
     NotImplementedError, RuntimeError, SyntaxError, MemoryError, KeyError, TypeError,
 )  # fmt: skip
-REMAKE = "it was cut off or changed after it was written: delete it and run the same command again"
+REMAKE = "cut off or changed after it was written: delete it, then run snakemake, or the stage that writes it, again"
 
 
 def _existing(path: str | os.PathLike) -> Path:

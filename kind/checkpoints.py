@@ -11,15 +11,24 @@ import torch
 from torch import Tensor
 
 from kind.adaptation import Start, adapt, trained_parameters
-from kind.artifacts import load_tensors, save_tensors, sha256
+from kind.artifacts import REMAKE, load_tensors, save_tensors, sha256
 from kind.diffusion import Diffusion
-from kind.errors import UserError
+from kind.errors import UserError, first_difference
 from kind.methods import METHODS
 from kind.models.dit import DiT, DiTConfig
 from kind.models.factorized import Factorization, make_room
 from kind.models.learngene import assemble, take_apart
 
 BACKBONE, LEARNGENES, TAILORS, ADAPTED = "backbone/1", "learngenes/1", "tailors/1", "adapted/1"
+
+DESCRIPTION = ("config", "factorization", "classes", "diffusion")
+NEEDED = {  # entries of a header
+    BACKBONE: DESCRIPTION,
+    LEARNGENES: DESCRIPTION,
+    TAILORS: (*DESCRIPTION, "class", "learngenes"),
+    ADAPTED: ("method", "options", "classes", "config", "diffusion", "null_gate", "label_table", "seed", "start"),
+}
+AGAIN = "delete it and run the finetune stage again, or snakemake"
 
 
 @dataclass(frozen=True)
@@ -50,7 +59,10 @@ def save_parts(learngenes: Path, tailors: list[Path], backbone: Path) -> None:
     """Take a factorized backbone apart into one file of learngenes (with all dense layers) and one file a class."""
     loaded = load_backbone(backbone)
     if loaded.model.gate is None:
-        raise UserError(f"{backbone}: a dense backbone has no learngenes", hint="extract from one of form `kind`")
+        raise UserError(
+            f"{backbone}: a dense backbone has no learngenes",
+            hint="extract from one of form `kind`: pre-train it, or put its file there",
+        )
     shared, parts = take_apart(loaded.model)
     description = {key: value for key, value in loaded.header.items() if key != "format"}
     save_tensors(learngenes, shared, {"format": LEARNGENES, **description})
@@ -75,7 +87,10 @@ def recombine(learngenes: Path, tailors: list[Path]) -> Loaded:
         tensors, own = load_tensors(path)
         _expect(path, own, TAILORS)
         if own["learngenes"] != sha256(learngenes):
-            raise UserError(f"{path}: tailors of class {own['class']!r} belong to other learngenes than {learngenes}")
+            raise UserError(
+                f"{path}: tailors of class {own['class']!r} belong to other learngenes than {learngenes}",
+                hint="take both from one run of the extract stage",
+            )
         parts.append(tensors)
         classes.append(own["class"])
     model = _assemble([learngenes, *tailors], header, shared, parts)
@@ -88,7 +103,10 @@ def load_start(form: str | None, path: Path | None, config: DiTConfig | None = N
         return Start.fresh(config, seed)
     loaded = load_learngenes(path) if form == "kind" else load_backbone(path)
     if form == "dense" and loaded.model.gate is not None:
-        raise UserError(f"{path}: a factorized backbone, where a dense one is needed")
+        raise UserError(
+            f"{path}: a factorized backbone, where a dense one is needed",
+            hint="give the method a backbone of form `dense`, or delete the file and run the stage pretrain again",
+        )
     seen_tailors = 0
     if form == "kind":
         seen_tailors = loaded.header["factorization"]["num_tailors"] * len(loaded.classes)
@@ -107,22 +125,28 @@ def load_adapted(path: Path, start_path: Path | None) -> Loaded:
     if header["method"] not in METHODS:
         raise UserError(
             f"{path}: was trained by method {header['method']!r}, which this version does not have; methods: "
-            f"{', '.join(METHODS)}"
+            f"{', '.join(METHODS)}",
+            hint=AGAIN,
         )
     method = METHODS[header["method"]]
     start = load_start(method.start, start_path, DiTConfig(**header["config"]), header["seed"])
     if start.identity != header["start"]:
         raise UserError(
             f"{path}: was trained from another start than {start_path} "
-            f"(sha256 {header['start']}, found {start.identity})",
-            hint="run finetune again, or give the backbone that it was trained from",
+            f"(expected sha256 {str(header['start'])[:12]}, found {str(start.identity)[:12]})",
+            hint="run the finetune stage again, or put back the start that it was trained from",
         )
     options = method.options.model_validate(header["options"])
     model = adapt(start, method, options, len(header["classes"]), header["seed"], header["label_table"])
     wanted = trained_parameters(model)
     if wanted.keys() != tensors.keys() or any(wanted[name].shape != tensors[name].shape for name in wanted):
         different = sorted(wanted.keys() ^ tensors.keys()) or [n for n in wanted if wanted[n].shape != tensors[n].shape]
-        raise UserError(f"{path}: does not hold what {header['method']} trains (first difference: {different[0]})")
+        name = different[0]
+        found, needed = ("nothing" if name not in of else list(of[name].shape) for of in (tensors, wanted))
+        raise UserError(
+            f"{path}: does not hold what {header['method']} trains: {name} is {found}, where {needed} is needed",
+            hint=AGAIN,
+        )
     with torch.no_grad():
         for name, parameter in wanted.items():
             parameter.copy_(tensors[name])
@@ -140,7 +164,13 @@ def _description(model: DiT, classes: list[str], diffusion: Diffusion) -> dict[s
 
 def _expect(path: Path, header: Mapping[str, Any], wanted: str) -> None:
     if header.get("format") != wanted:
-        raise UserError(f"{path}: a file of format {header.get('format')!r}, where {wanted!r} is needed")
+        raise UserError(
+            f"{path}: a file of format {header.get('format')!r}, where {wanted!r} is needed",
+            hint="put the right file there, or delete it and run the stage that writes it again",
+        )
+    absent = [key for key in NEEDED[wanted] if key not in header]
+    if absent:
+        raise UserError(f"{path}: its header has no {', '.join(absent)}", hint=REMAKE)
 
 
 def _assemble(
@@ -152,11 +182,16 @@ def _assemble(
     try:
         return assemble(DiTConfig(**header["config"]), Factorization(**header["factorization"]), shared, parts)
     except RuntimeError as error:
-        raise UserError(f"{', '.join(map(str, paths))}: does not fit the architecture in the header: {error}")
+        listed = ", ".join(map(str, paths))
+        raise UserError(
+            f"{listed}: does not fit the architecture that the header names: {first_difference(error)}", hint=REMAKE
+        )
 
 
 def _load(path: Path, model: DiT, tensors: Mapping[str, Tensor]) -> None:
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
-        raise UserError(f"{path}: does not fit the architecture that its own header names: {error}")
+        raise UserError(
+            f"{path}: does not fit the architecture that its own header names: {first_difference(error)}", hint=REMAKE
+        )

@@ -11,11 +11,11 @@ import torch
 from kind.errors import UserError
 
 
-def choose_device(wanted: str) -> torch.device:
-    """`auto` is CUDA where there is a GPU; `cuda` without one is an error."""
+def choose_device(wanted: str, where: str = "compute.device") -> torch.device:
+    """`auto` is CUDA where there is a GPU; `cuda` without one is an error.  where: who asked, for the message."""
     if wanted == "cuda" and not torch.cuda.is_available():
         raise UserError(
-            "compute.device: cuda was asked for, but this machine has no usable CUDA device",
+            f"{where}: cuda was asked for, but this machine has no usable CUDA device",
             hint="write `device: auto` (falls back to the CPU) or run where there is a GPU",
         )
     return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")

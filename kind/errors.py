@@ -2,9 +2,43 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import textwrap
+
 
 class UserError(Exception):
     """What went wrong, what was given, what is allowed; `hint` says what to do next."""
 
     def __init__(self, message: str, *, hint: str | None = None):
         super().__init__(message if hint is None else f"{message}\n  -> {hint}")
+
+
+GO_ON = "then run the same command again, which goes on where it stopped"
+REMEDIES = {
+    errno.ENOENT: "no such place, and it cannot be made: name another one, for results with --results",
+    errno.ENOSPC: f"the disk is full: free some space, {GO_ON}",
+    errno.EDQUOT: f"the quota is used up: free some space, {GO_ON}",
+    errno.EFBIG: f"files may not grow that large here: raise the limit (ulimit -f), {GO_ON}",
+    errno.ENOTDIR: "a file stands where a folder is needed: move it, or name another place with --results",
+    errno.EEXIST: "a file stands where a folder is needed: move it, or name another place with --results",
+    errno.EISDIR: "a folder stands where a file is needed: move it, or name another place with --results",
+} | dict.fromkeys(
+    (errno.EACCES, errno.EPERM, errno.EROFS),
+    "get the right to read and write there, or name another place with --results",
+)
+
+
+def describe_os_error(error: OSError) -> str:
+    """File, what the system said, and what to do about it."""
+    where = f"{error.filename}: " if error.filename is not None else ""
+    said = error.strerror or (os.strerror(error.errno) if error.errno else str(error))
+    remedy = REMEDIES.get(error.errno, "mend this and run the same command again")
+    return f"{where}{said}\n  -> {remedy}"
+
+
+def first_difference(error: Exception) -> str:
+    """Of torch's list of all tensors that do not fit, the first."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    chosen = lines[1] if len(lines) > 1 and lines[0].startswith("Error(s) in loading") else (lines or [""])[0]
+    return textwrap.shorten(chosen.removesuffix("."), 200, placeholder=" ...")

@@ -126,7 +126,7 @@ class Ablation(Section):
     """Methods entries that differ in one number: `axis`, an option of their method or of its backbone."""
 
     axis: str
-    entries: Annotated[list[str], Field(min_length=2)]
+    entries: list[str]
 
 
 class Sampling(Section):

@@ -204,6 +204,8 @@ class Checks:
         labels = list(_mapping(self.content.get("methods")))
         for name, ablation in (self.valid.get("ablations") or {}).items():
             where, entries, values = f"ablations.{name}", ablation.entries or [], {}
+            if ablation.entries is not None and len(entries) < 2:
+                yield f"{where}.entries: an ablation compares two entries or more, found {len(entries)}"
             for label in _repeated(entries):
                 yield f"{where}.entries: {label!r} is named twice"
             for label in dict.fromkeys(entries):

@@ -276,7 +276,6 @@ class Index:
         for path, (content, make) in entry.pictures.items():
             if logged.get(path) != content and (picture := _made(entry, path, make)) is not None:
                 self._upload(run, path, picture)
-                self._show(run, path, picture)
                 logged[path] = content
         for path, (content, source) in entry.files.items():
             if logged.get(path) != content[:12]:
@@ -296,14 +295,6 @@ class Index:
             local.write_bytes(content)
             inside = str(Path(path).parent)
             self.client.log_artifact(run.id, str(local), None if inside == "." else inside)
-
-    def _show(self, run: _Run, path: str, content: bytes) -> None:
-        """Once more where the UI's charts put pictures of several runs side by side."""
-        import io
-
-        from PIL import Image
-
-        self.client.log_image(run.id, Image.open(io.BytesIO(content)), key=Path(path).stem, step=0)
 
     def _log_table(self, run: _Run, path: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """log_table appends to a table that is there; such a one is written anew in the same form."""

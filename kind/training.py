@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from kind.artifacts import atomic_file, write_csv
+from kind.artifacts import atomic_file, naming, write_csv
 from kind.devices import autocast, peak_memory
 from kind.diffusion import Diffusion, Objective
 from kind.errors import UserError
@@ -164,7 +165,7 @@ class _Trainer:
             )
         row = dict(zip(LOG_COLUMNS, (step, loss, rate, norm), strict=True))
         self.state.log.append(row)
-        with open(self.live_path, "a") as handle:
+        with naming(self.live_path), open(self.live_path, "a") as handle:
             handle.write(",".join(map(str, row.values())) + "\n")
 
     def _save(self) -> None:
@@ -183,17 +184,23 @@ class _Trainer:
         if not self.state_path.is_file():
             return
         try:
-            content = torch.load(self.state_path, map_location=self.device, weights_only=True)
-        except Exception as error:  # noqa: BLE001  torch raises many types for a damaged file
-            raise UserError(f"{self.state_path}: unreadable training state ({error})", hint="delete it to start over")
-        if content["format"] != STATE_FORMAT or content["recipe"] != self.plan.recipe:
-            print(f"{self.state_path}: state of another recipe; starting over", flush=True)
-            return
-        with torch.no_grad():
-            for name, parameter in self.trained.items():
-                parameter.copy_(content["parameters"][name])
-        self.optimizer.load_state_dict(content["optimizer"])
-        vars(self.state).update(content["state"])
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # about pickles of others, which are refused
+                content = torch.load(self.state_path, map_location=self.device, weights_only=True)
+            if content["format"] != STATE_FORMAT or content["recipe"] != self.plan.recipe:
+                print(f"{self.state_path}: state of another recipe; starting over", flush=True)
+                return
+            with torch.no_grad():
+                for name, parameter in self.trained.items():
+                    parameter.copy_(content["parameters"][name])
+            self.optimizer.load_state_dict(content["optimizer"])
+            vars(self.state).update({key: content["state"][key] for key in vars(self.state)})
+        except Exception as error:  # noqa: BLE001  torch raises many types for a damaged file, some a page long
+            raise UserError(
+                f"{self.state_path}: unreadable training state ({type(error).__name__}); expected "
+                f"what {self.label} saved",
+                hint="cut off or changed after it was written: delete it and run the same command again, to start over",
+            )
         self.state.resumes += 1
         print(f"{self.label}: resuming after step {self.state.step}", flush=True)
 

@@ -37,6 +37,7 @@ def files(layout: Layout, data: str, backbone: str, task: str, method: str, seed
         layout.log("pretrain", backbone),
         layout.log("finetune", task, method, seed),
         layout.log("sample", task, method, seed),
+        layout.track_log,
         layout.state("prepare", data),
         layout.state("finetune", task, method, seed),
         layout.state("sample", task, method, seed),

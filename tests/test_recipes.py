@@ -67,6 +67,7 @@ CHANGES = [
     ("pretrain.classes", [0], ["pretrain:", "extract:", "report"]),
     ("methods.lora.rank", 5, ["finetune:novel:lora", "finetune:shift:lora", "report"]),
     ("methods.full.learning_rate", 0.5, ["finetune:novel:full", "finetune:shift:full", "report"]),
+    ("ablations", {"rates": {"axis": "learning_rate", "entries": ["full", "lora"]}}, ["report"]),
     ("methods.kind.tailor_start", "zero", ["finetune:novel:kind", "finetune:shift:kind", "report"]),
     ("tasks.novel.images_per_class", 5, ["finetune:novel:", "evaluate:novel:", "report"]),
     ("tasks.novel.seed", 5, ["finetune:novel:", "evaluate:novel:", "report"]),

@@ -69,6 +69,9 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bits(build, tmp_path, sizes
     assert all(same(resumed.averaged[step], expected.averaged[step]) for step in (3, 8, 10))
     assert resumed.log == expected.log
     assert [row["step"] for row in resumed.log] == [5, 10]
+    live = (tmp_path / "live.csv").read_text()
+    assert live == (tmp_path / "whole" / "live.csv").read_text(), "steps that are done again are written once"
+    assert live.splitlines()[0] == "step,loss,learning_rate,gradient_norm" and len(live.splitlines()) == 3
     assert not same(expected.averaged[3], expected.averaged[8])
 
 

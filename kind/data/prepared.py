@@ -95,9 +95,13 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     found = manifest.get("format") if isinstance(manifest, dict) else None
     if found != FORMAT:
         raise UserError(f"{path}: format {found!r}, but this code reads {FORMAT!r}", hint=REMAKE)
-    absent = [key for key in ("classes", "counts", "sha256") if key not in manifest]
-    if absent:
-        raise UserError(f"{path}: has no {', '.join(absent)}", hint=REMAKE)
+    wrong = [
+        key
+        for key, kind in (("classes", list), ("counts", dict), ("sha256", dict))
+        if not isinstance(manifest.get(key), kind)
+    ]
+    if wrong:
+        raise UserError(f"{path}: has no {', '.join(wrong)}, or not of the right kind", hint=REMAKE)
     return manifest
 
 
@@ -114,6 +118,7 @@ def load_split(folder: str | Path, split: str, classes: Sequence[str] | None = N
     if sha256(path) != manifest["sha256"].get(path.name):
         raise UserError(f"{path}: is not the file that manifest.json beside it describes (sha256 differs)", hint=REMAKE)
     arrays = load_arrays(path, ("images", "labels"))
+    _check_arrays(path, arrays, manifest)
     images, labels, names = arrays["images"], arrays["labels"], tuple(manifest["classes"])
     if classes is None:
         return LabelledImages(images, labels, names)
@@ -122,6 +127,30 @@ def load_split(folder: str | Path, split: str, classes: Sequence[str] | None = N
     new_label[_positions(classes, names, Path(folder))] = np.arange(len(classes))
     labels = new_label[labels]
     return LabelledImages(images[labels >= 0], labels[labels >= 0], tuple(classes))
+
+
+def _check_arrays(path: Path, arrays: Mapping[str, np.ndarray], manifest: Mapping[str, Any]) -> None:
+    """Raises UserError for other dtypes, shapes or labels than the manifest says."""
+    import numpy as np
+
+    images, labels, names = arrays["images"], arrays["labels"], manifest["classes"]
+    found = ", ".join(f"{name} {array.dtype} {list(array.shape)}" for name, array in sorted(arrays.items()))
+    if images.dtype != np.uint8 or images.ndim != 4 or labels.dtype != np.int64 or labels.shape != images.shape[:1]:
+        raise UserError(
+            f"{path}: expected images uint8 [N, H, W, C] and labels int64 [N]; the file holds {found}", hint=REMAKE
+        )
+    if len(labels) and not 0 <= labels.min() <= labels.max() < len(names):
+        raise UserError(
+            f"{path}: labels from {labels.min()} to {labels.max()}, but manifest.json has {len(names)} classes",
+            hint=REMAKE,
+        )
+    told, counted = manifest["counts"].get(path.stem), np.bincount(labels, minlength=len(names)).tolist()
+    if not isinstance(told, dict) or [told.get(name) for name in names] != counted:
+        raise UserError(
+            f"{path}: holds {counted} images of the classes {', '.join(names)}; manifest.json says "
+            f"{list(told.values()) if isinstance(told, dict) else told}",
+            hint=REMAKE,
+        )
 
 
 def _check_options(source_name: str, options: Mapping[str, Any]) -> SourceOptions:

@@ -104,7 +104,7 @@ def load_extractor(path: str | os.PathLike, name: str | None = None, device: str
             hint="run the extractor stage, which writes the small network; for Inception download "
             f"{INCEPTION_URL} (sha256 {INCEPTION_SHA256}...) and give its path in params",
         )
-    if _is_safetensors(path):
+    if path.suffix == ".safetensors" or _is_safetensors(path):
         return _load_small(path, name, device)
     if name not in (None, INCEPTION):
         raise UserError(f"{path}: Inception weights are always named {INCEPTION!r}; got {name!r}")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import warnings
 
 import torch
 from torch import Tensor, nn
 
-from kind.errors import UserError
+from kind.errors import UserError, first_difference
+from kind.evaluation import GET_INCEPTION
 
 SPATIAL_CHANNELS = 7
 
@@ -32,10 +34,10 @@ class InceptionExtractor(nn.Module):
                     "inception", ["2048", "logits_unbiased"], feature_extractor_weights_path=_safe_copy(weights_path)
                 )
             except (RuntimeError, TypeError, AttributeError) as error:
-                summary = str(error).strip().splitlines() or [type(error).__name__]
                 raise UserError(
                     f"{weights_path}: not the weights of torch-fidelity's Inception network "
-                    f"({' '.join(line.strip() for line in summary[:2])[:300]})"
+                    f"({first_difference(error)})",
+                    hint=GET_INCEPTION,
                 )
         self._spatial: Tensor | None = None
         self.network.Mixed_6d.branch1x1.register_forward_hook(self._keep_spatial)
@@ -54,9 +56,11 @@ class InceptionExtractor(nn.Module):
 def _safe_copy(path: str | os.PathLike) -> io.BytesIO:
     """The file's tensors, read with weights_only=True and saved anew: torch-fidelity itself would unpickle anything."""
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickles of others, which are refused
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise UserError(f"{path}: not a whole file of plain tensors ({str(error).splitlines()[0][:200]})")
+        raise UserError(f"{path}: not a whole file of plain tensors ({type(error).__name__})", hint=GET_INCEPTION)
     buffer = io.BytesIO()
     torch.save(state, buffer)
     buffer.seek(0)

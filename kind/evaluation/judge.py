@@ -114,12 +114,39 @@ def load_judge(path: str | os.PathLike) -> Judge:
     """Reads what `save_judge` wrote; raises UserError with the arrays found for another file."""
     arrays = load_arrays(path, required=ARRAYS)
     names = arrays.get("class_names")
+    _check_arrays(path, arrays)
     return Judge(
         **{name: arrays[name] for name in ARRAYS[:5]},
         gamma=float(arrays["gamma"]),
         image_shape=tuple(int(size) for size in arrays["image_shape"]),
         class_names=None if names is None else tuple(str(name) for name in names),
     )
+
+
+DTYPES = {np.integer: "integers", np.floating: "floats"}
+
+
+def _check_arrays(path: str | os.PathLike, arrays: dict[str, np.ndarray]) -> None:
+    """Raises UserError naming the first array of another dtype or shape."""
+    num_vectors, num_classes = (
+        arrays[name].shape[0] if arrays[name].ndim else 0 for name in ("support_vectors", "classes")
+    )
+    pixels = int(np.prod(arrays["image_shape"])) if arrays["image_shape"].dtype.kind == "i" else 0
+    for name, dtype, shape in (
+        ("image_shape", np.integer, (3,)),
+        ("support_vectors", np.floating, (num_vectors, pixels)),
+        ("dual_coefficients", np.floating, (num_classes - 1, num_vectors)),
+        ("intercepts", np.floating, (num_classes * (num_classes - 1) // 2,)),
+        ("num_support", np.integer, (num_classes,)),
+        ("classes", np.integer, (num_classes,)),
+        ("gamma", np.floating, ()),
+    ):
+        found = arrays[name]
+        if not np.issubdtype(found.dtype, dtype) or found.shape != shape:
+            raise UserError(
+                f"{path}: {name} is {found.dtype} {list(found.shape)}, expected {DTYPES[dtype]} {list(shape)}",
+                hint="delete it and run the reference stage again, or snakemake",
+            )
 
 
 def _pairs(num_classes: int) -> list[tuple[int, int]]:

@@ -92,6 +92,7 @@ def save_reference(path: str | os.PathLike, reference: Reference, protocol: Mapp
 def load_reference(path: str | os.PathLike) -> Reference:
     """Reads what `save_reference` wrote; raises UserError with the arrays found for another file."""
     arrays = load_arrays(path, required=ARRAYS)
+    _check_arrays(path, arrays)
     try:
         facts = json.loads(str(arrays["protocol"]))
         counts = len(arrays["arr_0"])
@@ -108,7 +109,34 @@ def load_reference(path: str | os.PathLike) -> Reference:
             protocol=facts["protocol"],
         )
     except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: its protocol is not one of this project's ({error!r})", hint="build it again")
+        raise UserError(f"{path}: its protocol is not one of this project's ({error!r})", hint=AGAIN)
+
+
+DTYPES = {np.uint8: "uint8", np.integer: "integers", np.floating: "floats"}
+AGAIN = "delete it and run the reference stage again, or snakemake"
+
+
+def _check_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
+    """Raises UserError naming the first array of another dtype or shape."""
+    count = len(arrays["arr_0"]) if arrays["arr_0"].ndim else 0
+    width, spatial = (arrays[name].shape[-1] if arrays[name].ndim else 0 for name in ("pooled", "spatial"))
+    for name, dtype, shape in (
+        ("arr_0", np.uint8, (count, *(arrays["arr_0"].shape + (1, 1, 1))[1:4])),
+        ("labels", np.integer, (count,)),
+        ("pooled", np.floating, (count, width)),
+        ("spatial", np.floating, (count, spatial)),
+        ("logits", np.floating, (count, *arrays["logits"].shape[1:2])),
+        ("mu", np.floating, (width,)),
+        ("sigma", np.floating, (width, width)),
+        ("mu_s", np.floating, (spatial,)),
+        ("sigma_s", np.floating, (spatial, spatial)),
+    ):
+        found = arrays[name]
+        if not np.issubdtype(found.dtype, dtype) or found.shape != shape:
+            raise UserError(
+                f"{path}: {name} is {found.dtype} {list(found.shape)}, expected {DTYPES[dtype]} {list(shape)}",
+                hint=AGAIN,
+            )
 
 
 def checked_labels(labels: np.ndarray, count: int, class_names: Sequence[str]) -> np.ndarray:

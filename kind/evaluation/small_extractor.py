@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kind.artifacts import load_tensors, save_tensors
-from kind.errors import UserError
+from kind.errors import UserError, first_difference
 
 KIND_OF_FILE = "small-extractor"
 SMALLEST, LARGEST = 8, 32
@@ -21,6 +21,7 @@ GRID = 4  # the spatial features are a GRID x GRID map ...
 SPATIAL_CHANNELS = 3  # ... of the first channels of the middle layer, as sFID takes the first seven
 WEIGHT_DECAY = 0.01
 MAX_SHIFT = 1  # pixels, the augmentation
+AGAIN = "delete it and run the extractor stage again, or snakemake"
 
 
 class SmallNetwork(nn.Module):
@@ -165,13 +166,21 @@ def load_network(path: str | os.PathLike) -> tuple[SmallNetwork, dict[str, Any]]
     """Network in evaluation mode and header of a file of `save_extractor`; raises UserError for any other file."""
     tensors, header = load_tensors(path)
     if header.get("kind_of_file") != KIND_OF_FILE:
-        raise UserError(f"{path}: not a {KIND_OF_FILE} file; its header has the keys {', '.join(sorted(header))}")
+        raise UserError(
+            f"{path}: not a {KIND_OF_FILE} file; its header has the keys {', '.join(sorted(header))}", hint=AGAIN
+        )
+    wanted = ("image_shape", "class_names", "feature_dim")
+    absent = [key for key in wanted if key not in header]
+    if absent:
+        raise UserError(f"{path}: its header has no {', '.join(absent)}", hint=AGAIN)
     with torch.random.fork_rng(devices=[]):
-        network = SmallNetwork(header["image_shape"], header["class_names"], header["feature_dim"])
+        network = SmallNetwork(*(header[key] for key in wanted))
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:
-        raise UserError(f"{path}: its weights do not fit the network its header describes ({error})")
+        raise UserError(
+            f"{path}: its weights do not fit the network its header describes: {first_difference(error)}", hint=AGAIN
+        )
     return network.eval().requires_grad_(False), header
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from kind.data.sources import SOURCES
 from kind.errors import UserError
+from kind.evaluation import GET_INCEPTION
 from kind.params import Experiment
 from kind.params_file import find_params, load_experiments
 
@@ -44,8 +45,5 @@ def missing(experiment: Experiment) -> list[str]:
         lines += [f"data {name}: {line}" for line in source.missing(source.options.model_validate(data.options))]
     extractor = experiment.evaluation.extractor
     if extractor.type == "inception" and not Path(extractor.weights_path).is_file():
-        lines.append(
-            f"evaluation.extractor: {extractor.weights_path} does not exist; download torch-fidelity's "
-            "weights-inception-2015-12-05-6726825d.pth and give its path as weights_path"
-        )
+        lines.append(f"evaluation.extractor: {extractor.weights_path} does not exist; {GET_INCEPTION}")
     return lines

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kind.errors import UserError
+from kind.evaluation import GET_INCEPTION
 from kind.layout import Layout
 from kind.params import Experiment
 from kind.params_file import find_params, load_experiment
@@ -56,8 +57,20 @@ class Context:
         """Names of the data sets that tasks use, each once."""
         return list(dict.fromkeys(task.data for task in self.experiment.tasks.values()))
 
+    @property
+    def device_key(self) -> str:
+        """Where the params say what a job runs on."""
+        return f"{self.params_path}: compute.device"
+
     def extractor_weights(self) -> Path:
-        return self.layout.extractor_weights(self.experiment.evaluation.extractor)
+        """The file; raises UserError where the params name one that is not there."""
+        extractor = self.experiment.evaluation.extractor
+        path = self.layout.extractor_weights(extractor)
+        if extractor.type == "inception" and not path.is_file():
+            raise UserError(
+                f"{self.params_path}: evaluation.extractor.weights_path: {path} does not exist", hint=GET_INCEPTION
+            )
+        return path
 
 
 def add_shared_arguments(parser: argparse.ArgumentParser) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kind import recipes
 from kind.artifacts import digest
-from kind.stages.job import Job
+from kind.errors import UserError
+from kind.stages.job import Job, read_record
 from kind.stages.run_arguments import Run, add_run_arguments, read_run
 
 EXAMPLE = "python -m kind evaluate --experiment smoke --task novel --method kind --seed 0"
@@ -45,21 +48,26 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def measure(this: Run) -> None:
-    from kind.artifacts import provenance, read_json, write_json
+    from kind.artifacts import provenance, write_json
     from kind.devices import choose_device, prepare_torch
     from kind.evaluation.features import load_extractor
     from kind.evaluation.judge import load_judge
     from kind.evaluation.metrics import evaluate_images
     from kind.evaluation.reader import read_samples
     from kind.evaluation.reference import load_reference
-    from kind.stages.images import load_images, load_shots
+    from kind.stages.images import load_images, load_shots, qualified
 
     context = this.context
     experiment, layout = context.experiment, context.layout
     task = experiment.tasks[this.task]
+    finetuned = read_record(layout.record(this.folder, "finetune"), "training", "parameters")
+    drawn = read_record(layout.record(this.folder, "sample"), "precision")
+    described = read_record(layout.record(layout.reference(this.task).parent, this.task), "judge")
     prepare_torch(experiment.compute.threads)
-    extractor = load_extractor(context.extractor_weights(), device=str(choose_device(experiment.compute.device)))
+    device = choose_device(experiment.compute.device, context.device_key)
+    extractor = load_extractor(context.extractor_weights(), device=str(device))
     reference, judge = load_reference(layout.reference(this.task)), load_judge(layout.judge(this.task))
+    check_reference(layout.reference(this.task), reference.class_names, qualified(task.data, task.classes))
     shots, test = load_shots(context, task), load_images(context, task.data, "test", task.classes)
 
     def compare(images: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
@@ -76,16 +84,13 @@ def measure(this: Run) -> None:
 
     curve, curve_count = {}, experiment.sampling.curve_num_samples
     for step, paths in this.shards().items():
-        images, labels = read_samples(paths)
+        images, labels = read_samples(paths, reference.images.shape[1:], len(task.classes))
         final = compare(images, labels)  # the last step's is the run's result
         curve[step] = {"values": dict(final["values"])}
         if curve_count is not None and curve_count < len(images):
             # the end of the curve, from as many samples as its other points
             curve[step]["values"] |= compare(images[:curve_count], labels[:curve_count])["values"]
-    finetuned = read_json(layout.record(this.folder, "finetune"))
-    described = read_json(layout.record(layout.reference(this.task).parent, this.task))
     protocol = recipes.protocol(experiment, this.task)
-    drawn = read_json(layout.record(this.folder, "sample"))
     protocol["precision"] = {"training": finetuned["training"]["precision"], "sampling": drawn["precision"]}
     protocol["reference"] |= {"extractor_sha256": extractor.identity, "num_images": reference.count}
     content = {
@@ -105,3 +110,11 @@ def measure(this: Run) -> None:
         "provenance": provenance(),
     }
     write_json(layout.metrics(this.folder), content)
+
+
+def check_reference(path: Path, found: Sequence[str], wanted: Sequence[str]) -> None:
+    if list(found) != list(wanted):
+        raise UserError(
+            f"{path}: a reference of the classes {', '.join(found)}; the task's are {', '.join(wanted)}",
+            hint="run the reference stage again, or snakemake",
+        )

@@ -34,7 +34,9 @@ def run(arguments: argparse.Namespace) -> None:
 
 def split(context: Context, name: str) -> None:
     from kind.checkpoints import save_parts
+    from kind.stages.expected import check_backbone
 
     layout = context.layout
+    check_backbone(context, name, layout.backbone_model(name))
     tailors = layout.tailors(name, len(context.experiment.pretrain.classes))
     save_parts(layout.learngenes(name), tailors, layout.backbone_model(name))

@@ -36,6 +36,7 @@ def train(this: Run, job: Job) -> dict:
     from kind.checkpoints import load_start, save_adapted
     from kind.diffusion import Diffusion
     from kind.evaluation.complexity import describe_cost
+    from kind.stages.expected import check_backbone
     from kind.stages.images import load_shots
     from kind.stages.training_job import check_images, fresh_config, run_training, write_history
 
@@ -44,6 +45,8 @@ def train(this: Run, job: Job) -> dict:
     task, settings = experiment.tasks[this.task], experiment.finetune
     data = load_shots(context, task)
     config = fresh_config(context, data, len(task.classes)) if method.start is None else None
+    if this.start:
+        check_backbone(context, options.backbone, this.start)
     start = load_start(method.start, this.start, config, this.seed)
     check_images(data, start.model.config, f"task {this.task}")
     model = adapt(start, method, options, len(task.classes), this.seed, settings.label_table)

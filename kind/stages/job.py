@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from kind.artifacts import digest, provenance, read_json, sha256, write_json
+from kind.artifacts import REMAKE, digest, naming, provenance, read_json, sha256, write_json
 from kind.errors import UserError
 from kind.recipes import Recipe, recipe_digest
 
@@ -58,6 +58,7 @@ class Job:
             raise UserError(f"missing input: {listed}", hint="run the stages that write it first, or snakemake")
         with self._lock():
             inputs = self._inputs  # as they are before the work
+            self._check_inputs(inputs)
             if self._is_done():
                 print(f"already done: {self.record}", file=sys.stderr)
             else:
@@ -80,6 +81,18 @@ class Job:
         about = {"recipe": self.recipe, "recipe_digest": self.digest, "inputs": inputs, "provenance": provenance()}
         where = {"started": time.time(), "host": socket.gethostname(), "pid": os.getpid()}
         write_json(self.state / "job.json", about | where)
+
+    def _check_inputs(self, inputs: dict[str, str]) -> None:
+        """Raises UserError for an input that is not the file that the record of its own job describes."""
+        for path in self.inputs:
+            found = inputs[os.path.relpath(path, self.record.parent)]
+            for record, stage, written in _records_of(path):
+                if written != found:
+                    raise UserError(
+                        f"{path}: not the file that {record} describes (sha256 {found[:12]}, expected {written[:12]})",
+                        hint="cut off or changed after it was written: delete it, then run snakemake, or the stage "
+                        f"{stage}, again",
+                    )
 
     @cached_property
     def _inputs(self) -> dict[str, str]:
@@ -112,10 +125,43 @@ class Job:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
+                holder = path.read_text().strip() or "unknown"
                 raise UserError(
-                    f"another process is running this job (it holds {path})", hint="wait for it to end, or end it"
+                    f"another process is running this job (process {holder} holds {path})",
+                    hint="wait for it to end, or end it",
                 )
-            handle.truncate(0)
-            handle.write(f"{os.getpid()}\n")
-            handle.flush()
+            with naming(path):
+                handle.truncate(0)
+                handle.write(f"{os.getpid()} on {socket.gethostname()}\n")
+                handle.flush()
             yield
+
+
+RECORD_BEGINS = f'{{\n  "format": {FORMAT},\n  "recipe": {{'.encode()
+
+
+def _records_of(path: Path) -> Iterator[tuple[Path, str, str]]:
+    """The records that list this file as an output: record, its stage, the checksum.  They lie at most two folders up;
+    a damaged one says nothing, and its own job is done again."""
+    for folder in list(path.parents)[:3]:
+        for record in sorted(folder.glob("*.json")):
+            with open(record, "rb") as handle:
+                if handle.read(len(RECORD_BEGINS)) != RECORD_BEGINS:
+                    continue
+            try:
+                content = read_json(record)
+                written = content["outputs"].get(os.path.relpath(path, folder))
+                if written is not None:
+                    yield record, str(content["recipe"]["stage"]), str(written)
+            except (UserError, KeyError, TypeError, AttributeError):
+                continue
+
+
+def read_record(path: Path, *keys: str) -> dict[str, Any]:
+    """A job's record that has these entries; raises UserError otherwise."""
+    content = read_json(path)
+    absent = [key for key in keys if not isinstance(content, dict) or key not in content]
+    if absent:
+        found = ", ".join(content) if isinstance(content, dict) else type(content).__name__
+        raise UserError(f"{path}: a record without {', '.join(absent)}; it holds {found or 'nothing'}", hint=REMAKE)
+    return content

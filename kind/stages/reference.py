@@ -40,7 +40,7 @@ def build(context: Context, name: str) -> dict:
     experiment, layout = context.experiment, context.layout
     task = experiment.tasks[name]
     prepare_torch(experiment.compute.threads)
-    device = str(choose_device(experiment.compute.device))
+    device = str(choose_device(experiment.compute.device, context.device_key))
     extractor = load_extractor(context.extractor_weights(), device=device)
     real = reference_images(context, task)
     names = qualified(task.data, real.class_names)

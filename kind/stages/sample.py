@@ -45,14 +45,18 @@ def draw(this: Run, job: Job) -> dict:
     from kind.devices import choose_device, choose_precision, prepare_torch
     from kind.random_streams import derive_seed
     from kind.sampling import balanced_labels, sample_images
+    from kind.stages.expected import check_adapted
 
     context = this.context
     experiment, layout = context.experiment, context.layout
     protocol, compute, steps = experiment.sampling, experiment.compute, experiment.curve_steps()
     guidance = experiment.tasks[this.task].guidance_scale
     prepare_torch(compute.threads)
-    device = choose_device(compute.device)
+    device = choose_device(compute.device, context.device_key)
     precision = choose_precision(compute.precision, device)
+    for path in job.inputs:
+        if path != this.start:
+            check_adapted(this, path)
     waiting, drawn, started = job.state / job.identity, {}, time.monotonic()
     for step, paths in this.shards().items():
         use_raw = protocol.weights == "raw" and step == steps[-1]

@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> None:
     stop, parent = threading.Event(), os.getppid()
     if arguments.follow:  # before the slow imports, so that a short pipeline can end this
         signal.signal(signal.SIGTERM, lambda *_: stop.set())
-        os.nice(10)
+        os.nice(5)
     experiments = load_experiments(find_params(arguments.experiment)).values()
     layouts = {experiment.name: Layout(Path(arguments.results) / experiment.name) for experiment in experiments}
     catch_up = ["python", "-m", "kind", "track", "--experiment", arguments.experiment]
@@ -114,6 +114,9 @@ class _Following:
                 self.reader.forget(entry.key)
                 self.index = None  # what it holds is read again
                 raise UserError(f"MLflow's store {self.uri}: {entry.name}: {type(error).__name__}: {error}")
+        if again and self.reader.problems:  # said when all others are in
+            listed = "\n".join(f"  - {problem}" for problem in self.reader.problems.values())
+            raise UserError(f"files that cannot be read were left out of MLflow:\n{listed}")
 
 
 @contextlib.contextmanager

@@ -57,7 +57,7 @@ def run_training(
 ) -> Outcome:
     compute = context.experiment.compute
     prepare_torch(compute.threads)
-    device = choose_device(compute.device)
+    device = choose_device(compute.device, context.device_key)
     precision = choose_precision(compute.precision, device)
     plan = Plan(
         settings=settings,

@@ -84,6 +84,7 @@ class Ablations:
             parts={"ablation": digest([ablation.axis, settings])},
             status=FINISHED if complete else RUNNING if pipeline == "running" else WAITING,
             started=started,
+            trained=max(times, default=started),
             ended=max(times, default=started),
             tags={"experiment": self.experiment.name, "stage": "ablation", "task": task, "ablation": ablation.axis,
                   f"ablation.{name}": ablation.axis},

@@ -25,6 +25,7 @@ class Entry:
     parts: Mapping[str, str]
     status: str
     started: float
+    trained: float
     ended: float
     tags: Mapping[str, str]
     description: str = ""
@@ -37,7 +38,7 @@ class Entry:
 
     def time_of(self, step: int) -> float:
         """Logs hold no times, which differ between two runs of a recipe: steps are spread over the time it took."""
-        return self.started + (self.ended - self.started) * (step / self._last if self._last > 0 else 1.0)
+        return self.started + (self.trained - self.started) * (step / self._last if self._last > 0 else 1.0)
 
     @cached_property
     def _last(self) -> int:

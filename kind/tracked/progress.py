@@ -37,6 +37,7 @@ class Progress:
     parts: Mapping[str, str]
     status: str
     started: float
+    trained: float  # when the last row of the log was written
     ended: float
     log: Path
 
@@ -88,10 +89,11 @@ def read_progress(folder: Path, states: Mapping[str, Path], pipeline: Pipeline) 
         handed = {value for name, value in job["outputs"].items() if "raw." not in name and not name.endswith(".csv")}
     if not jobs:
         return None
-    started = min(times)
-    if records:  # its record was written when training had ended
+    started, trained = min(times), max(times)
+    if records:  # the first was written when training had ended
+        trained = started = (folder / f"{next(iter(records))}.json").stat().st_mtime
         started -= number(read_json(folder / "cost.json").get("train_seconds")) or 0.0
-    return Progress(jobs, records, parts, status, started, max(times), log)
+    return Progress(jobs, records, parts, status, started, trained, max(times), log)
 
 
 def state_files(state: Path) -> list[Path]:

@@ -42,6 +42,7 @@ class Reader:
     experiment: Experiment
     layout: Layout
     pipeline: Pipeline = "unknown"
+    problems: dict[str, str] = field(default_factory=dict)  # key -> why its files cannot be read
     _seen: dict[str, tuple] = field(default_factory=dict)
     _open: set[str] = field(default_factory=set)
 
@@ -57,10 +58,11 @@ class Reader:
                 continue
             try:
                 entry = source.read(self.pipeline)
-            except (OSError, UserError, KeyError):
-                if not again and self.pipeline == "running":
-                    continue  # caught while a job replaces its files; they are read again at the next look
-                raise
+            except (OSError, UserError, KeyError, TypeError, ValueError) as error:
+                # a job may be replacing its files: they are read again at the next look
+                self.problems[source.key] = f"{source.key}: {type(error).__name__}: {error}"
+                continue
+            self.problems.pop(source.key, None)
             self._seen[source.key] = signature
             if entry is not None:
                 (self._open.discard if entry.status == FINISHED else self._open.add)(source.key)
@@ -169,6 +171,7 @@ class Reader:
             parts=progress.parts,
             status=progress.status,
             started=progress.started,
+            trained=progress.trained,
             ended=progress.ended,
             tags={tag: str(value) for tag, value in (common | tags).items() if value is not None},
             description=f"Files: `{folder}`",
@@ -184,7 +187,9 @@ class Reader:
         if not path.is_file():
             return None
         record, when = read_json(path), path.stat().st_mtime
-        progress = Progress({"report": record}, {}, {"report": record["recipe_digest"]}, FINISHED, when, when, path)
+        progress = Progress(
+            {"report": record}, {}, {"report": record["recipe_digest"]}, FINISHED, when, when, when, path
+        )
         rows = read_rows(layout.report / "metrics.csv")
         names = ("index.html", "metrics.csv", "curves.csv")
         pictures = [*layout.report_grids.glob("*.png"), *layout.report_plots.glob("*.png")]

@@ -39,6 +39,7 @@ def make(place):
     def make(**changes) -> TinyResults:
         content = yaml.safe_load((ROOT / "params" / "smoke.yaml").read_text())
         content["methods"] = {"kind": {}, "lora": {"rank": 16}}
+        del content["tasks"]["shift"]
         for key, value in changes.items():
             *path, last = key.split("__")
             node = content
@@ -78,10 +79,10 @@ def search(place):
 
 @pytest.fixture
 def history(place):
-    """history(run, metric) -> [(step, value)], every point that the store has."""
+    """history(run, metric) -> [(step, value)] by step, every point that the store has."""
 
     def history(run, metric: str):
         client = client_of(place)
-        return [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, metric)]
+        return sorted((point.step, point.value) for point in client.get_metric_history(run.info.run_id, metric))
 
     return history

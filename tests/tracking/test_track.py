@@ -28,12 +28,11 @@ def test_everything_on_disk_is_brought_in(make, track, search, history):
     results = make()
     results.write_all()
     code, said = track()
-    assert code == 0 and "11 entries" in said
+    assert code == 0 and "7 entries" in said
     names = [run.info.run_name for run in search()]
     assert names == [
         "novel / kind / seed 0", "novel / kind / seed 1", "novel / lora / seed 0", "novel / lora / seed 1",
         "pretrain / dense", "pretrain / kind", "report",
-        "shift / kind / seed 0", "shift / kind / seed 1", "shift / lora / seed 0", "shift / lora / seed 1",
     ]  # fmt: skip
     assert {run.info.status for run in search()} == {"FINISHED"}
     (run,) = search("tags.task = 'novel' and tags.method = 'lora' and tags.seed = '0'")
@@ -69,7 +68,7 @@ def test_a_run_that_mlflow_lost_is_brought_in_again(make, track, search, place):
     track()
     client_of(place).delete_run(search("tags.backbone = 'kind'")[0].info.run_id)
     assert " 1 entries" in track()[1]
-    assert len(search()) == 11
+    assert len(search()) == 7
 
 
 def test_pictures_tables_and_the_page_are_artifacts(make, track, search, place):
@@ -89,7 +88,8 @@ def test_pictures_tables_and_the_page_are_artifacts(make, track, search, place):
     assert logged == {f"tables/{name}.json" for name in ("metrics", "curves", "summary/overview", "novel")}
     table = client.load_table(report.info.experiment_id, "tables/metrics.json", [report.info.run_id])
     rows = list(csv.DictReader((results.layout.report / "metrics.csv").open()))
-    assert table["fd_digits_500_vs_200"].tolist() == [float(row["fd_digits_500_vs_200"]) for row in rows]
+    wanted = [float(row["fd_digits_500_vs_200"]) for row in rows]
+    assert table["fd_digits_500_vs_200"].tolist() == pytest.approx(wanted, abs=1e-9), "log_table keeps ten digits"
 
 
 def test_a_report_made_again_is_the_same_run_with_new_tables(make, track, search, place):
@@ -113,8 +113,8 @@ def test_a_changed_recipe_is_a_new_run_and_the_old_one_superseded(make, track, s
     make().write_all()
     track()
     changed = make(methods__lora={"rank": 8})
-    for task, seed in (("novel", 0), ("novel", 1), ("shift", 0), ("shift", 1)):
-        changed.write_run(task, "lora", seed)
+    for seed in (0, 1):
+        changed.write_run("novel", "lora", seed)
     changed.write_report()
     track()
     assert [run.info.run_name for run in search(CURRENT)] == sorted({run.info.run_name for run in search()})
@@ -122,14 +122,14 @@ def test_a_changed_recipe_is_a_new_run_and_the_old_one_superseded(make, track, s
     old, new = (old, new) if old.data.params["rank"] == "16" else (new, old)
     assert (old.data.tags["superseded"], new.data.tags["superseded"]) == ("true", "false")
     assert old.data.tags["superseded_by"] == new.info.run_id
-    assert len(search("tags.superseded = 'true'")) == 5, "four runs and the report"
+    assert len(search("tags.superseded = 'true'")) == 3, "two runs and the report"
     first = make()
-    for task, seed in (("novel", 0), ("novel", 1), ("shift", 0), ("shift", 1)):
-        first.write_run(task, "lora", seed)
+    for seed in (0, 1):
+        first.write_run("novel", "lora", seed)
     track()
     (back,) = search(f"tags.method = 'lora' and tags.task = 'novel' and tags.seed = '0' and {CURRENT}")
     assert back.info.run_id == old.info.run_id, "going back to a recipe goes back to its run"
-    assert len(search()) == 16
+    assert len(search()) == 10
 
 
 def test_other_sampling_is_a_new_run_with_the_same_training(make, track, search, history):
@@ -232,11 +232,11 @@ def test_the_follower_brings_in_what_comes_and_ends_with_a_last_look(make, searc
             os.sched_yield()
         results.write_all()
         follower.send_signal(signal.SIGTERM)
-        _, said = follower.communicate(timeout=60)
+        _, said = follower.communicate(timeout=300)
     finally:
         follower.kill()
     assert follower.returncode == 0, said
-    assert len(search()) == 11
+    assert len(search()) == 7
 
 
 # --- ablations ----------------------------------------------------------------------------------------------------
@@ -251,8 +251,8 @@ def test_an_ablation_is_a_parent_with_a_child_for_each_setting(make, track, sear
     results = make(**ABLATION)
     results.write_all()
     track()
-    parent, other = search("tags.stage = 'ablation'")
-    assert (parent.info.run_name, other.info.run_name) == ("novel / ablation lora-rank", "shift / ablation lora-rank")
+    (parent,) = search("tags.stage = 'ablation'")
+    assert parent.info.run_name == "novel / ablation lora-rank"
     children = search(f"tags.mlflow.parentRunId = '{parent.info.run_id}'")
     assert [(run.data.tags["method"], run.data.params["rank"]) for run in children] == [
         ("lora", "16"), ("lora", "16"), ("lora-r4", "4"), ("lora-r4", "4"),

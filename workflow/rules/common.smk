@@ -3,6 +3,7 @@
 
 import os
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -85,9 +86,18 @@ def command(stage, *names):
     )
 
 
+def missing_tools():
+    """What the chosen executor calls and this machine lacks: every job would fail on its own."""
+    slurm = workflow.is_main_process and workflow.executor_plugin.name == "slurm"
+    if slurm and shutil.which("sbatch") is None:
+        return ["sbatch: the executor slurm submits jobs with it; run this where Slurm is, or with --profile local"]
+    return []
+
+
 onstart:
     # Raw data and weights are inputs of no rule, so that a dry run works without them; a real run stops here.
     lacking = [line for _, experiment in EXPERIMENTS.values() for line in missing(experiment)]
+    lacking += missing_tools()
     if lacking:
         lines = "\n".join(f"  - {line}" for line in dict.fromkeys(lacking))
         print(f"error: missing on this machine:\n{lines}", file=sys.stderr)

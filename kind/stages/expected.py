@@ -1,0 +1,62 @@
+"""Whether a file that a stage is given is the one that the params describe: its header against them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kind.artifacts import read_header
+from kind.errors import UserError
+from kind.stages.context import Context
+from kind.stages.run_arguments import Run
+
+
+def check_backbone(context: Context, name: str, path: Path) -> None:
+    """Raises UserError for a backbone, or learngenes, of other architecture, classes or diffusion than `name`."""
+    experiment, header = context.experiment, read_header(path)
+    backbone = experiment.backbones[name]
+    factorization = backbone.model_dump(include={"num_learngenes", "num_tailors", "null_gate"})
+    wanted = {
+        **experiment.model.shape()._asdict(),
+        **(factorization if backbone.form == "kind" else {}),
+        **experiment.diffusion.model_dump(),
+        "form": backbone.form,
+        "classes": list(experiment.pretrain.classes),
+    }
+    parts = [header.get(key) or {} for key in ("config", "factorization", "diffusion")]
+    found = {key: value for part in parts for key, value in part.items()}
+    found |= {"classes": header["classes"]} if "classes" in header else {}
+    if "factorization" in header:
+        found["form"] = "kind" if header["factorization"] else "dense"
+    _compare(path, found, wanted, f"backbones.{name} of {context.params_path}", f"the stage pretrain of {name}")
+
+
+def check_adapted(this: Run, path: Path) -> None:
+    """Raises UserError for weights that another method, other options, classes or another seed trained."""
+    header = read_header(path)
+    wanted = {
+        "method": this.method.name,
+        "classes": list(this.context.experiment.tasks[this.task].classes),
+        "seed": this.seed,
+    }
+    if header.get("method") == this.method.name:
+        wanted |= {f"options.{key}": value for key, value in this.options.model_dump().items()}
+    described = f"task {this.task}, method {this.label} and seed {this.seed} of {this.context.params_path}"
+    options = {f"options.{key}": value for key, value in (header.get("options") or {}).items()}
+    _compare(path, header | options, wanted, described, "the finetune stage")
+
+
+def _compare(path: Path, found: Mapping[str, Any], wanted: Mapping[str, Any], described: str, again: str) -> None:
+    """What the header lacks is told by whatever reads the whole file."""
+    different = [key for key, value in wanted.items() if found.get(key, value) != value]
+    if different:
+        listed = "; ".join(f"{key}: found {_show(found[key])}, expected {_show(wanted[key])}" for key in different)
+        raise UserError(
+            f"{path}: does not fit {described}: {listed}",
+            hint=f"run {again} again, or snakemake; or put the params back",
+        )
+
+
+def _show(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,120 @@
+"""What a person sees in the MLflow UI: the experiment, a run with its sample grid, runs side by side in charts."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import pytest
+import yaml
+from tiny_results import ROOT, TinyResults
+
+pytestmark = pytest.mark.slow
+
+FILTER = "tags.task = 'novel' and tags.stage = 'evaluate' and tags.superseded = 'false'"
+RUN = "novel / kind / seed 0"
+SECONDS = 120  # the server starts in 10 s on a free machine
+
+
+@pytest.fixture
+def ui(tmp_path):
+    """Address of `mlflow ui` on a store that `kind track` made."""
+    content = yaml.safe_load((ROOT / "params" / "smoke.yaml").read_text())
+    content["methods"] |= {"lora-r4": {"method": "lora", "rank": 4}}
+    content["ablations"] = {"lora-rank": {"axis": "rank", "entries": ["lora-r4", "lora"]}}
+    (tmp_path / "params").mkdir()
+    (tmp_path / "params" / "smoke.yaml").write_text(yaml.safe_dump(content))
+    TinyResults(tmp_path, tmp_path / "params" / "smoke.yaml").write_all()
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+    environment |= {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    command = [sys.executable, "-m", "kind", "track", "--experiment", "smoke"]
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True)
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    store = ["--backend-store-uri", "sqlite:///mlflow.db"]
+    place = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command = [sys.executable, "-m", "mlflow", "ui", *store, *place]
+    with open(tmp_path / "ui.log", "w") as log:
+        server = subprocess.Popen(
+            command, cwd=tmp_path, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        address = f"http://127.0.0.1:{port}"
+        wait_for_server(f"{address}/health", server, tmp_path / "ui.log")
+        yield address
+    finally:
+        os.killpg(server.pid, 15)
+        server.wait()
+
+
+def wait_for_server(address, server, log):
+    deadline = time.monotonic() + SECONDS
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    while time.monotonic() < deadline:
+        assert server.poll() is None, log.read_text()
+        try:
+            with opener.open(address, timeout=5):
+                return
+        except OSError:
+            os.sched_yield()
+    raise AssertionError(f"no answer in {SECONDS} s: {log.read_text()}")
+
+
+def test_a_person_finds_compares_and_opens_runs(ui, browser, screenshots):
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+    from selenium.webdriver.support.expected_conditions import element_to_be_clickable
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    wait = WebDriverWait(browser, 60)
+
+    def find(by, what):
+        return wait.until(element_to_be_clickable((by, what)))
+
+    def shot(name):
+        assert browser.save_screenshot(str(screenshots / f"mlflow_{name}.png"))
+
+    # the experiment, in the list of experiments
+    browser.get(f"{ui}/#/experiments?workflowType=machine_learning")
+    find(By.CSS_SELECTOR, "[data-component-id='mlflow.assistant.chat_panel.close']").click()
+    find(By.LINK_TEXT, "smoke").click()
+
+    # its runs: all of them, then those of the README's filter
+    wait.until(lambda page: "/#/experiments/1/" in page.current_url)
+    browser.get(f"{ui}/#/experiments/1/runs?workflowType=machine_learning")  # the README's link
+    find(By.LINK_TEXT, "report")
+    box = find(By.CSS_SELECTOR, "input[placeholder^='metrics.rmse']")
+    box.send_keys(FILTER, Keys.ENTER)
+    wait.until(lambda page: "10 matching runs" in page.find_element(By.TAG_NAME, "body").text)
+    assert "Handwritten digits" in browser.find_element(By.TAG_NAME, "body").text, "the experiment's description"
+    shot("runs")
+
+    # side by side in charts: metrics as bars, training as curves
+    listed = browser.current_url
+    browser.get(listed + "&compareRunsMode=CHART")
+    for metric in ("fd_digits_500_vs_200", "train/loss"):
+        search = find(By.CSS_SELECTOR, "input[placeholder='Search metric charts']")
+        search.send_keys(Keys.CONTROL, "a")
+        search.send_keys(metric)
+        wait.until(lambda page: page.find_elements(By.CSS_SELECTOR, ".js-plotly-plot .main-svg"))
+        wait.until(lambda page, metric=metric: metric in page.find_element(By.TAG_NAME, "body").text)
+        shot(f"chart_{metric.split('_')[0].replace('/', '_')}")
+
+    # one run: params, metrics and the sample grid
+    browser.get(listed)
+    find(By.LINK_TEXT, RUN).click()
+    wait.until(lambda page: page.find_elements(By.XPATH, f"//h1[contains(., '{RUN}')] | //h2[contains(., '{RUN}')]"))
+    wait.until(lambda page: "protocol_hash" in page.find_element(By.TAG_NAME, "body").text)
+    shot("run")
+    browser.get(browser.current_url.split("?")[0] + "/artifacts/samples.png")
+    wait.until(lambda page: any(
+        page.execute_script("return arguments[0].naturalWidth", image) > 200
+        for image in page.find_elements(By.TAG_NAME, "img")
+    ))  # fmt: skip
+    shot("samples")
