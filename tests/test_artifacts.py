@@ -87,7 +87,9 @@ def test_json_comes_back(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"{", b'{"a": 1', b"\xff\xfe{}"])
 def test_damaged_json(tmp_path, content):
     (tmp_path / "x.json").write_bytes(content)
-    with pytest.raises(UserError, match=r"x\.json: not valid JSON .*\n  -> cut off or changed after it was written: delete it"):
+    with pytest.raises(
+        UserError, match=r"x\.json: not valid JSON .*\n  -> cut off or changed after it was written: delete it"
+    ):
         artifacts.read_json(tmp_path / "x.json")
 
 

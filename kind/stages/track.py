@@ -60,8 +60,7 @@ def run(arguments: argparse.Namespace) -> None:
             if arguments.follow:
                 _follow(following, stop, parent)
             else:
-                for one in following:
-                    one.look(again=True)
+                _last_look(following)
         except UserError as error:
             raise UserError(str(error), hint=f"results are not touched; bring runs in later: {shlex.join(catch_up)}")
     for one in following:
@@ -81,7 +80,19 @@ def _follow(following: list[_Following], stop: threading.Event, parent: int) -> 
                 pause = LONG_PAUSE
     for one in following:
         one.reader.pipeline = "ended" if stop.is_set() else "unknown"
-        one.look(again=True)
+    _last_look(following)
+
+
+def _last_look(following: list[_Following]) -> None:
+    """Unfinished runs too; a problem with one experiment does not keep the others out."""
+    problems = []
+    for one in following:
+        try:
+            one.look(again=True)
+        except UserError as error:
+            problems.append(str(error))
+    if problems:
+        raise UserError("\n".join(problems))
 
 
 class _Following:
