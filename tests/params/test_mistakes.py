@@ -10,8 +10,8 @@ from kind.data.sources import SOURCES
 from kind.methods import METHODS
 
 SECTIONS = (
-    "description, seeds, compute, data, model, diffusion, backbones, pretrain, tasks, finetune, methods, sampling, "
-    "evaluation"
+    "description, seeds, compute, data, model, diffusion, backbones, pretrain, tasks, finetune, methods, ablations, "
+    "sampling, evaluation"
 )
 TRAINING = (
     "steps, batch_size, learning_rate, warmup_steps, learning_rate_schedule, weight_decay, gradient_clip, ema_decay, "
