@@ -24,7 +24,7 @@ def screenshots(tmp_path_factory) -> Iterator[Path]:
 
 
 @pytest.fixture
-def browser():
+def browser(screenshots):
     """Needs Debian's chromium and chromium-driver; nothing is fetched from anywhere."""
     missing = [name for name in ("chromium", "chromedriver") if shutil.which(name) is None]
     if missing:
@@ -38,4 +38,5 @@ def browser():
         options.add_argument(argument)
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
     yield driver
+    driver.save_screenshot(str(screenshots / "last.png"))  # where a failed test stood
     driver.quit()

@@ -38,7 +38,8 @@ def make(place):
 
     def make(**changes) -> TinyResults:
         content = yaml.safe_load((ROOT / "params" / "smoke.yaml").read_text())
-        content["methods"] = {"kind": {}, "lora": {"rank": 16}}
+        content["methods"], content["seeds"] = {"kind": {}, "lora": {"rank": 16}}, [0, 1]
+        content["finetune"]["learning_rate"], content["sampling"]["guidance_scale"] = 3.0e-3, 1.5
         del content["tasks"]["shift"]
         for key, value in changes.items():
             *path, last = key.split("__")

@@ -9,8 +9,8 @@ import pytest
 from tiny_results import ROOT
 
 EVALUATED = "tags.stage = 'evaluate' and tags.superseded = 'false'"
-LORAS = {"lora": {"rank": 16}, "lora-r4": {"method": "lora", "rank": 4}, "lora-r8": {"method": "lora", "rank": 8}}
-RANKS = {"lora": 16, "lora-r4": 4, "lora-r8": 8}
+LORAS = {"lora": {"rank": 27}, "lora-r4": {"method": "lora", "rank": 4}, "lora-r8": {"method": "lora", "rank": 8}}
+RANKS = {"lora": 27, "lora-r4": 4, "lora-r8": 8}
 SHIFT = {"data": "letters", "classes": ["A", "C", "E", "H", "K", "T"]}
 
 # what each string of the README means in terms of the report's rows
@@ -19,7 +19,7 @@ MEANING = {
     f"tags.method = 'kind' and {EVALUATED}": lambda row: row["method"] == "kind",
     f"metrics.fd_digits_500_vs_200 < 0.5 and {EVALUATED}": lambda row: float(row["fd_digits_500_vs_200"]) < 0.5,
     f'metrics."parameters/trainable" < 50000 and {EVALUATED}': lambda row: float(row["parameters_trainable"]) < 50000,
-    "params.rank = '16' and tags.superseded = 'false'": lambda row: RANKS.get(row["method"]) == 16,
+    "params.rank = '27' and tags.superseded = 'false'": lambda row: RANKS.get(row["method"]) == 27,
     f"tags.ablation = 'rank' and {EVALUATED}": lambda row: row["method"] in RANKS,
     "metrics.\"ablation/rank\" >= 8 and tags.superseded = 'false'": lambda row: RANKS.get(row["method"], 0) >= 8,
     "tags.stage = 'pretrain' and tags.superseded = 'false'": None,
