@@ -47,12 +47,16 @@ def file_size_limit(size: int):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def interrupt_when_there(path: Path) -> threading.Thread:
+def interrupt_when_there(path: Path, ended: threading.Event) -> threading.Thread:
+    """Ctrl-C, as a person does: again if the first came where Python drops it (in a finaliser)."""
+
     def wait() -> None:
         deadline = time.monotonic() + 30
         while not path.exists() and time.monotonic() < deadline:
             time.sleep(0.001)
         os.kill(os.getpid(), signal.SIGINT)
+        while not ended.wait(1.0):
+            os.kill(os.getpid(), signal.SIGINT)
 
     thread = threading.Thread(target=wait)
     thread.start()
@@ -62,12 +66,14 @@ def interrupt_when_there(path: Path) -> threading.Thread:
 def test_an_interrupted_and_then_full_training_keeps_its_state_and_goes_on(place, capsys):
     place.edit(
         ("compute: {device: cpu}", "compute: {device: cpu, checkpoint_seconds: 1.0e-6}"),
-        ("finetune: {steps: 3,", "finetune: {steps: 400, log_every: 2,"),
+        ("finetune: {steps: 3,", "finetune: {steps: 1000, log_every: 2,"),
     )
     state, record = place.folder / STATE, place.results / "runs/novel/full/seed_0/finetune.json"
     finished = record.read_bytes()
-    thread = interrupt_when_there(state)
+    ended = threading.Event()
+    thread = interrupt_when_there(state, ended)
     code = main(FINETUNE)
+    ended.set()
     thread.join()
     assert (code, said(capsys)) == (130, "stopped; run the same command again to go on")
     assert temporaries(place) == [] and record.read_bytes() == finished
