@@ -18,4 +18,4 @@ localrules: all
 rule all:
     default_target: True
     input:
-        [layout.report / "index.html" for layout in LAYOUTS.values()],
+        [path for name in EXPERIMENTS for path in results_of(name)],

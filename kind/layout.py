@@ -74,7 +74,7 @@ class Layout:
         return self.adapted_folder(run) / f"step_{step:06d}.safetensors"
 
     def adapted_folder(self, run: Path) -> Path:
-        return run / "adapted"
+        return self._apart("adapters", run)
 
     def adapted_files(self, run: Path, steps: list[int]) -> list[Path]:
         kept = [self.adapted(run, step) for step in steps]
@@ -96,7 +96,11 @@ class Layout:
         return [folder / f"shard_{index:03d}.npz" for index in range(-(-count // shard_size))]
 
     def sample_folder(self, run: Path) -> Path:
-        return run / "samples"
+        return self._apart("samples", run)
+
+    def _apart(self, part: str, run: Path) -> Path:
+        """Big files of a run lie in a tree of their own, so that DVC can pull each kind alone."""
+        return self.root / part / run.relative_to(self.root / "runs")
 
     def metrics(self, run: Path) -> Path:
         return run / "metrics.json"
@@ -122,7 +126,7 @@ class Layout:
         return self.report / "grids"
 
     def report_files(self) -> list[Path]:
-        return [self.report / name for name in ("index.html", "metrics.csv", "curves.csv")]
+        return [self.report / name for name in ("index.html", "metrics.csv", "curves.csv", "means.json")]
 
     def log(self, stage: str, *parts: str | int) -> Path:
         """Parts are joined by dots, which names do not hold."""

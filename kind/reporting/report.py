@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kind.artifacts import write_csv, write_text
+from kind.artifacts import write_csv, write_json, write_text
 from kind.reporting import grids, plots
 from kind.reporting.comparisons import (
     cost_table,
@@ -19,7 +19,16 @@ from kind.reporting.comparisons import (
 )
 from kind.reporting.labels import Style, in_sentence, method_styles, metric_label
 from kind.reporting.page import Page, TaskSection, render_page
-from kind.reporting.runs import BackboneRecord, RunRecord, curve_rows, load_backbones, load_runs, number, run_rows
+from kind.reporting.runs import (
+    BackboneRecord,
+    RunRecord,
+    curve_rows,
+    load_backbones,
+    load_runs,
+    mean_values,
+    number,
+    run_rows,
+)
 from kind.reporting.tables import write_table
 
 __all__ = ["HEADLINE", "load_runs", "write_report"]
@@ -50,6 +59,7 @@ def write_report(
     styles = method_styles(methods)
     write_csv(output / "metrics.csv", run_rows(experiment, runs))
     write_csv(output / "curves.csv", curve_rows(experiment, runs), _curve_columns(runs))
+    write_json(output / "means.json", mean_values(runs))
 
     summary = {
         "overview": overview_table(runs, tasks, methods, seeds, headline),

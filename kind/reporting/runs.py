@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,18 +13,20 @@ from typing import Any
 
 from kind.artifacts import read_json
 from kind.errors import UserError
+from kind.layout import Layout
 
 FORMAT = 1
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """One `(task, method, seed)`: the content of its metrics.json and cost.json."""
+    """One `(task, method, seed)`: the content of its metrics.json and cost.json.  `drawn`: where its samples lie."""
 
     task: str
     method: str
     seed: int
     folder: Path
+    drawn: Path
     metrics: Mapping[str, Any]
     cost: Mapping[str, Any]
 
@@ -55,7 +58,7 @@ class RunRecord:
 
     @property
     def samples_folder(self) -> Path:
-        return self.folder / "samples" / f"step_{self.final_step:06d}"
+        return self.drawn / f"step_{self.final_step:06d}"
 
     def part(self, name: str) -> Mapping[str, Any]:
         """A section of metrics.json that an evaluation may leave out: `parameters`, `memorisation`, `judge` ..."""
@@ -82,13 +85,9 @@ def load_runs(folder: Path, tasks: Iterable[str], methods: Iterable[str], seeds:
     Raises UserError that names all missing files, or the file whose content belongs to another run, or two runs of
     one task that were not evaluated under one protocol.
     """
-    places = [
-        (task, method, seed, Path(folder) / "runs" / task / method / f"seed_{seed}")
-        for task in tasks
-        for method in methods
-        for seed in seeds
-    ]
-    files = [place / name for *_, place in places for name in ("metrics.json", "cost.json", "train.csv")]
+    layout = Layout(Path(folder))
+    places = [(task, method, seed) for task in tasks for method in methods for seed in seeds]
+    files = [layout.run(*place) / name for place in places for name in ("metrics.json", "cost.json", "train.csv")]
     missing = [path for path in files if not path.is_file()]
     if missing:
         raise UserError(
@@ -97,13 +96,14 @@ def load_runs(folder: Path, tasks: Iterable[str], methods: Iterable[str], seeds:
             + (f"\n  ... and {len(missing) - 20} more" if len(missing) > 20 else ""),
             hint="run finetune, sample and evaluate for these runs (the Snakemake command does), then report again",
         )
-    runs = [_load_run(*place) for place in places]
+    runs = [_load_run(layout, *place) for place in places]
     check_protocols(runs)
     return runs
 
 
-def _load_run(task: str, method: str, seed: int, folder: Path) -> RunRecord:
-    path = folder / "metrics.json"
+def _load_run(layout: Layout, task: str, method: str, seed: int) -> RunRecord:
+    folder = layout.run(task, method, seed)
+    path = layout.metrics(folder)
     metrics = read_json(path)
     absent = [key for key in ("format", "protocol", "protocol_hash", "final_step", "values") if key not in metrics]
     if absent:
@@ -117,7 +117,7 @@ def _load_run(task: str, method: str, seed: int, folder: Path) -> RunRecord:
             f"its place says task {task}, method {method}, seed {seed}",
             hint="a copied or renamed folder? delete it and run the evaluate stage again",
         )
-    return RunRecord(task, method, seed, folder, metrics, read_json(folder / "cost.json"))
+    return RunRecord(task, method, seed, folder, layout.sample_folder(folder), metrics, read_json(folder / "cost.json"))
 
 
 def check_protocols(runs: Iterable[RunRecord]) -> None:
@@ -213,6 +213,22 @@ def run_rows(experiment: str, runs: Sequence[RunRecord]) -> list[dict[str, Any]]
         row |= {key: made.get(key) for key in ("code", "git", "python")}
         rows.append(row)
     return rows
+
+
+def mean_values(runs: Iterable[RunRecord]) -> dict[str, dict[str, dict[str, float]]]:
+    """means.json: task -> method -> metric -> mean over the seeds that have a value; for comparing versions."""
+    found: dict[str, dict[str, dict[str, list[float]]]] = {}
+    for run in runs:
+        cell = found.setdefault(run.task, {}).setdefault(run.method, {})
+        for name, value in run.values.items():
+            if (value := number(value)) is not None:
+                cell.setdefault(name, []).append(value)
+    return {
+        task: {
+            method: {name: statistics.fmean(each) for name, each in cell.items()} for method, cell in methods.items()
+        }
+        for task, methods in found.items()
+    }
 
 
 def curve_rows(experiment: str, runs: Iterable[RunRecord]) -> list[dict[str, Any]]:

@@ -44,6 +44,7 @@ def run(arguments: argparse.Namespace) -> None:
         record=layout.record(this.folder, "evaluate"),
         state=this.state("evaluate"),
         planned=context.planned,
+        records=[layout.record(this.folder, "sample")],
     ).run(lambda: measure(this))
 
 

@@ -26,7 +26,8 @@ FORMAT = 1
 class Job:
     """One stage run.  `planned` is the recipe digest of the command, None when started by hand without it.
 
-    Paths stand in the record as seen from its folder, so that it holds wherever the results lie.
+    records: of the jobs that wrote inputs, where they lie in another tree than what they describe.  Paths stand in a
+    record as seen from its folder, so that it holds wherever the results lie.
     """
 
     recipe: Recipe
@@ -35,6 +36,7 @@ class Job:
     record: Path
     state: Path
     planned: str | None = None
+    records: Sequence[Path] = ()
 
     @property
     def digest(self) -> str:
@@ -86,7 +88,7 @@ class Job:
         """Raises UserError for an input that is not the file that the record of its own job describes."""
         for path in self.inputs:
             found = inputs[os.path.relpath(path, self.record.parent)]
-            for record, stage, written in _records_of(path):
+            for record, stage, written in _records_of(path, self.records):
                 if written != found:
                     raise UserError(
                         f"{path}: not the file that {record} describes (sha256 {found[:12]}, expected {written[:12]})",
@@ -140,21 +142,21 @@ class Job:
 RECORD_BEGINS = f'{{\n  "format": {FORMAT},\n  "recipe": {{'.encode()
 
 
-def _records_of(path: Path) -> Iterator[tuple[Path, str, str]]:
-    """The records that list this file as an output: record, its stage, the checksum.  They lie at most two folders up;
-    a damaged one says nothing, and its own job is done again."""
-    for folder in list(path.parents)[:3]:
-        for record in sorted(folder.glob("*.json")):
-            with open(record, "rb") as handle:
-                if handle.read(len(RECORD_BEGINS)) != RECORD_BEGINS:
-                    continue
-            try:
-                content = read_json(record)
-                written = content["outputs"].get(os.path.relpath(path, folder))
-                if written is not None:
-                    yield record, str(content["recipe"]["stage"]), str(written)
-            except (UserError, KeyError, TypeError, AttributeError):
+def _records_of(path: Path, apart: Sequence[Path]) -> Iterator[tuple[Path, str, str]]:
+    """The records that list this file as an output: record, its stage, the checksum.  They lie at most two folders up,
+    or are named; a damaged one says nothing, and its own job is done again."""
+    beside = [record for folder in list(path.parents)[:3] for record in sorted(folder.glob("*.json"))]
+    for record in dict.fromkeys([*beside, *(record for record in apart if record.is_file())]):
+        with open(record, "rb") as handle:
+            if handle.read(len(RECORD_BEGINS)) != RECORD_BEGINS:
                 continue
+        try:
+            content = read_json(record)
+            written = content["outputs"].get(os.path.relpath(path, record.parent))
+            if written is not None:
+                yield record, str(content["recipe"]["stage"]), str(written)
+        except (UserError, KeyError, TypeError, AttributeError):
+            continue
 
 
 def read_record(path: Path, *keys: str) -> dict[str, Any]:

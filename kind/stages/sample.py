@@ -32,6 +32,7 @@ def run(arguments: argparse.Namespace) -> None:
         record=layout.record(this.folder, "sample"),
         state=this.state("sample"),
         planned=context.planned,
+        records=[layout.record(this.folder, "finetune")],
     )
     job.run(lambda: draw(this, job))
 

@@ -20,8 +20,9 @@ DATA, DENSE, FACTORIZED = (
 )
 LEARNGENES = "learngenes/kind/learngenes.safetensors"
 EXTRACTOR, REFERENCE, JUDGE = "extractor/extractor.safetensors", "reference/novel.npz", "reference/novel.judge.npz"
-RUN, KIND_RUN = "runs/novel/full/seed_0", "runs/novel/kind/seed_0"
-ADAPTED, SHARD = f"{RUN}/adapted/step_000003.safetensors", f"{RUN}/samples/step_000003/shard_001.npz"
+OF_RUN, OF_KIND_RUN = "novel/full/seed_0", "novel/kind/seed_0"
+RUN, ADAPTERS = f"runs/{OF_RUN}", f"adapters/{OF_RUN}"
+ADAPTED, SHARD = f"{ADAPTERS}/step_000003.safetensors", f"samples/{OF_RUN}/step_000003/shard_001.npz"
 STATE = "state/finetune/novel/full/0/training.pt"
 
 PREPARE, TRAIN_EXTRACTOR, MAKE_REFERENCE = (
@@ -154,14 +155,14 @@ CASES = [
         "cut adapted weights of elsewhere",
         sealed(lambda p: p.cut(ADAPTED)),
         SAMPLE,
-        "results/tiny/runs/novel/full/seed_0/adapted/step_000003.safetensors: not a whole safetensors file (...)\n"
+        "results/tiny/adapters/novel/full/seed_0/step_000003.safetensors: not a whole safetensors file (...)\n"
         "  -> cut off or changed after it was written: delete it, then run snakemake, or the stage that writes it, again",
     ),
     Case(
         "cut shard of elsewhere",
         sealed(lambda p: p.cut(SHARD)),
         EVALUATE,
-        "results/tiny/runs/novel/full/seed_0/samples/step_000003/shard_001.npz: not a whole npz file of plain arrays (...)\n"
+        "results/tiny/samples/novel/full/seed_0/step_000003/shard_001.npz: not a whole npz file of plain arrays (...)\n"
         "  -> cut off or changed after it was written: delete it, then run snakemake, or the stage that writes it, again",
     ),
     Case(
@@ -258,7 +259,7 @@ CASES = [
     ),
     Case(
         "backbone of another factorization",
-        lambda p: (p.edit(("num_learngenes: 20", "num_learngenes: 12")), p.remove(f"{KIND_RUN}/finetune.json")),
+        lambda p: (p.edit(("num_learngenes: 20", "num_learngenes: 12")), p.remove(f"runs/{OF_KIND_RUN}/finetune.json")),
         FINETUNE_KIND,
         "results/tiny/learngenes/kind/learngenes.safetensors: does not fit backbones.kind of tiny.yaml: num_learngenes: found 20, expected 12\n"
         "  -> run the stage pretrain of kind again, or snakemake; or put the params back",
@@ -323,28 +324,28 @@ CASES = [
         "adapted weights of another start",
         sealed(lambda p: p.copy("backbones/dense/raw.safetensors", DENSE)),
         SAMPLE,
-        "results/tiny/runs/novel/full/seed_0/adapted/step_000001.safetensors: was trained from another start than results/tiny/backbones/dense/model.safetensors (expected sha256 ..., found ...)\n"
+        "results/tiny/adapters/novel/full/seed_0/step_000001.safetensors: was trained from another start than results/tiny/backbones/dense/model.safetensors (expected sha256 ..., found ...)\n"
         "  -> run the finetune stage again, or put back the start that it was trained from",
     ),
     Case(
         "adapted weights of another method",
-        sealed(lambda p: p.copy(f"{KIND_RUN}/adapted/step_000003.safetensors", ADAPTED)),
+        sealed(lambda p: p.copy(f"adapters/{OF_KIND_RUN}/step_000003.safetensors", ADAPTED)),
         SAMPLE,
-        "results/tiny/runs/novel/full/seed_0/adapted/step_000003.safetensors: does not fit task novel, method full and seed 0 of tiny.yaml: method: found kind, expected full\n"
+        "results/tiny/adapters/novel/full/seed_0/step_000003.safetensors: does not fit task novel, method full and seed 0 of tiny.yaml: method: found kind, expected full\n"
         "  -> run the finetune stage again, or snakemake; or put the params back",
     ),
     Case(
         "adapted weights of other classes",
         lambda p: (p.edit(("classes: [7, 8]", "classes: [5, 6]")), p.remove(f"{RUN}/sample.json")),
         SAMPLE,
-        "results/tiny/runs/novel/full/seed_0/adapted/step_000001.safetensors: does not fit task novel, method full and seed 0 of tiny.yaml: classes: found 7, 8, expected 5, 6\n"
+        "results/tiny/adapters/novel/full/seed_0/step_000001.safetensors: does not fit task novel, method full and seed 0 of tiny.yaml: classes: found 7, 8, expected 5, 6\n"
         "  -> run the finetune stage again, or snakemake; or put the params back",
     ),
     Case(
         "adapted weights that lack a tensor",
-        sealed(lambda p: p.tensors(f"{RUN}/adapted/step_000001.safetensors", drop=("proj_out_2.weight",))),
+        sealed(lambda p: p.tensors(f"{ADAPTERS}/step_000001.safetensors", drop=("proj_out_2.weight",))),
         SAMPLE,
-        "results/tiny/runs/novel/full/seed_0/adapted/step_000001.safetensors: does not hold what full trains: proj_out_2.weight is nothing, where [4, 32] is needed\n"
+        "results/tiny/adapters/novel/full/seed_0/step_000001.safetensors: does not hold what full trains: proj_out_2.weight is nothing, where [4, 32] is needed\n"
         "  -> delete it and run the finetune stage again, or snakemake",
     ),
     # --- npz of wrong keys, dtype or shape
@@ -352,35 +353,35 @@ CASES = [
         "samples without labels",
         sealed(lambda p: p.arrays(SHARD, drop=("arr_1",))),
         EVALUATE,
-        "results/tiny/runs/novel/full/seed_0/samples/step_000003/shard_001.npz: has no array arr_1; it holds arr_0\n"
+        "results/tiny/samples/novel/full/seed_0/step_000003/shard_001.npz: has no array arr_1; it holds arr_0\n"
         "  -> expected the arrays arr_0, arr_1: delete the file, then run the stage that writes it again",
     ),
     Case(
         "samples of floats",
         sealed(lambda p: p.arrays(SHARD, arr_0=lambda a: a.astype(np.float32))),
         EVALUATE,
-        "results/tiny/runs/novel/full/seed_0/samples/step_000003/shard_001.npz: arr_0 must be uint8 [N, H, W, C] with C = 1 or 3; the file holds arr_0 float32 [10, 8, 8, 1], arr_1 int64 [10]\n"
+        "results/tiny/samples/novel/full/seed_0/step_000003/shard_001.npz: arr_0 must be uint8 [N, H, W, C] with C = 1 or 3; the file holds arr_0 float32 [10, 8, 8, 1], arr_1 int64 [10]\n"
         "  -> delete it and run the sample stage again, or snakemake",
     ),
     Case(
         "samples of two sizes",
         sealed(lambda p: p.arrays(SHARD, arr_0=lambda a: a[:, :4])),
         EVALUATE,
-        "results/tiny/runs/novel/full/seed_0/samples/step_000003/shard_001.npz: images of (H, W, C) (4, 8, 1), but the reference's are (8, 8, 1)\n"
+        "results/tiny/samples/novel/full/seed_0/step_000003/shard_001.npz: images of (H, W, C) (4, 8, 1), but the reference's are (8, 8, 1)\n"
         "  -> delete it and run the sample stage again, or snakemake",
     ),
     Case(
         "samples of a class too many",
         sealed(lambda p: p.arrays(SHARD, arr_1=lambda a: a + 1)),
         EVALUATE,
-        "results/tiny/runs/novel/full/seed_0/samples/step_000003/shard_001.npz: labels from 1 to 2, but the task has 2 classes, 0 to 1\n"
+        "results/tiny/samples/novel/full/seed_0/step_000003/shard_001.npz: labels from 1 to 2, but the task has 2 classes, 0 to 1\n"
         "  -> delete it and run the sample stage again, or snakemake",
     ),
     Case(
         "samples with labels of floats",
         sealed(lambda p: p.arrays(SHARD, arr_1=lambda a: a.astype(np.float64))),
         EVALUATE,
-        "results/tiny/runs/novel/full/seed_0/samples/step_000003/shard_001.npz: arr_1 must be 10 integer labels; the file holds arr_0 uint8 [10, 8, 8, 1], arr_1 float64 [10]\n"
+        "results/tiny/samples/novel/full/seed_0/step_000003/shard_001.npz: arr_1 must be 10 integer labels; the file holds arr_0 uint8 [10, 8, 8, 1], arr_1 float64 [10]\n"
         "  -> delete it and run the sample stage again, or snakemake",
     ),
     Case(
@@ -478,7 +479,7 @@ CASES = [
     # --- results of another experiment or run
     Case(
         "metrics of another run",
-        sealed(lambda p: p.copy(f"{KIND_RUN}/metrics.json", f"{RUN}/metrics.json")),
+        sealed(lambda p: p.copy(f"runs/{OF_KIND_RUN}/metrics.json", f"{RUN}/metrics.json")),
         REPORT,
         "results/tiny/runs/novel/full/seed_0/metrics.json: written for task novel, method kind, seed 0; its place says task novel, method full, seed 0\n"
         "  -> a copied or renamed folder? delete it and run the evaluate stage again",
@@ -516,7 +517,7 @@ CASES = [
         "pickle as adapted weights",
         sealed(lambda p: p.pickle(ADAPTED)),
         SAMPLE,
-        "results/tiny/runs/novel/full/seed_0/adapted/step_000003.safetensors: not a whole safetensors file (...)\n"
+        "results/tiny/adapters/novel/full/seed_0/step_000003.safetensors: not a whole safetensors file (...)\n"
         "  -> cut off or changed after it was written: delete it, then run snakemake, or the stage that writes it, again",
     ),
     Case(
@@ -530,7 +531,7 @@ CASES = [
         "pickle as samples",
         sealed(lambda p: p.pickle(SHARD)),
         EVALUATE,
-        "results/tiny/runs/novel/full/seed_0/samples/step_000003/shard_001.npz: not a whole npz file of plain arrays (it holds pickled objects, which are not read)\n"
+        "results/tiny/samples/novel/full/seed_0/step_000003/shard_001.npz: not a whole npz file of plain arrays (it holds pickled objects, which are not read)\n"
         "  -> cut off or changed after it was written: delete it, then run snakemake, or the stage that writes it, again",
     ),
     Case(

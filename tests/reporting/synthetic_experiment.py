@@ -114,7 +114,7 @@ def write_run(folder: Path, task: str, method: str, seed: int, classes: int, siz
     write_json(place / "cost.json", cost | {"peak_memory_bytes": 9.1e8, "device": "cpu", "resumes": 0, "steps": 300})
     write_losses(place / "train.csv", 300, 0.16 + 0.002 * base, random)
     pictures, labels = images(40, classes, base / 30, seed + 10 * len(method), size)
-    samples = place / "samples" / "step_000300"
+    samples = folder / "samples" / task / method / f"seed_{seed}" / "step_000300"
     save_arrays(samples / "shard_000.npz", arr_0=pictures[:25], arr_1=labels[:25])
     save_arrays(samples / "shard_001.npz", arr_0=pictures[25:], arr_1=labels[25:])
 

@@ -61,7 +61,14 @@ def small(tmp_path):
 
 def test_all_files_are_written(finished):
     names = {str(path.relative_to(finished)) for path in finished.rglob("*") if path.is_file()}
-    expected = {"metrics.csv", "curves.csv", "index.html", "plots/pretraining_loss.png", "plots/pretraining_loss.svg"}
+    expected = {
+        "metrics.csv",
+        "curves.csv",
+        "means.json",
+        "index.html",
+        "plots/pretraining_loss.png",
+        "plots/pretraining_loss.svg",
+    }
     for task in synthetic.TASKS:
         expected |= {f"tables/{task}.{suffix}" for suffix in ("csv", "md", "tex")} | {f"grids/{task}.png"}
         curves = ("fd_digits", "sfd_digits", "precision_digits", "recall_digits", "accuracy_svc", "loss", "trade_off")
@@ -86,6 +93,18 @@ def test_curves_csv_has_a_row_per_run_and_step(finished):
     assert len(table) == 16 * len(synthetic.STEPS)
     assert [row["step"] for row in table[:4]] == ["75", "150", "225", "300"]
     assert float(table[0]["fd_digits_200_vs_180"]) > float(table[3]["fd_digits_200_vs_180"])
+
+
+def test_means_are_over_seeds_without_what_is_missing(small):
+    folder, tasks, methods = small
+    path = folder / "runs/novel/full/seed_1/metrics.json"
+    values = read_json(path)["values"] | {"is_digits_500": None}
+    synthetic.change(path, values=values)
+    means = read_json(report(folder, tasks=tasks, methods=methods) / "means.json")
+    assert {task: list(of_task) for task, of_task in means.items()} == {"novel": ["kind", "full"]}
+    first, second = (value(folder, "novel", "kind", seed, FD) for seed in (0, 1))
+    assert means["novel"]["kind"][FD] == pytest.approx((first + second) / 2)
+    assert means["novel"]["full"]["is_digits_500"] == value(folder, "novel", "full", 0, "is_digits_500")
 
 
 def test_table_is_mean_and_sample_deviation_over_seeds(experiment, finished):
@@ -174,9 +193,9 @@ def test_missing_files_are_named_together(small):
 
 def test_missing_samples_are_named(small):
     folder, tasks, methods = small
-    for path in (folder / "runs/novel/full/seed_0/samples/step_000300").iterdir():
+    for path in (folder / "samples/novel/full/seed_0/step_000300").iterdir():
         path.unlink()
-    with pytest.raises(UserError, match="novel/full/seed_0/samples/step_000300: no sample shards"):
+    with pytest.raises(UserError, match="samples/novel/full/seed_0/step_000300: no sample shards"):
         report(folder, tasks=tasks, methods=methods)
 
 

@@ -170,7 +170,7 @@ def test_finished_results_are_finished_wherever_they_lie(tiny, cli, tmp_path):
 def test_a_stage_names_the_inputs_that_are_missing(tiny, cli, tmp_path):
     done = cli("evaluate", "--experiment", "tiny.yaml", "--results", str(tmp_path), *RUN)
     assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert f"error: missing input: {tmp_path / 'tiny' / 'runs' / 'novel' / 'full' / 'seed_0'}" in done.stderr
+    assert f"error: missing input: {tmp_path / 'tiny' / 'samples' / 'novel' / 'full' / 'seed_0'}" in done.stderr
     assert "run the stages that write it first, or snakemake" in done.stderr
 
 

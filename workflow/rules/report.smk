@@ -13,6 +13,24 @@ def results_of_all_runs(wildcards):
     ]
 
 
+def results_of(name):
+    """The whole of an experiment.  The report alone is no proof of the rest: git has it where nobody ran anything."""
+    experiment, layout = EXPERIMENTS[name][1], LAYOUTS[name]
+    data = dict.fromkeys([experiment.pretrain.data, *(task.data for task in experiment.tasks.values())])
+    runs = [layout.run(*run) for run in experiment.runs()]
+    methods = {label: METHODS[experiment.method_name(label)] for label in experiment.methods}
+    taken_apart = {experiment.backbone_of(label) for label, method in methods.items() if method.start == "kind"}
+    return [
+        layout.report / "index.html",
+        *(path for each in data for path in layout.data_files(each)),
+        *(place(task) for task in experiment.tasks for place in (layout.reference, layout.judge)),
+        *(path for each in experiment.backbones for path in layout.backbone_files(each)),
+        *(place(each) for each in sorted(taken_apart) for place in (layout.learngenes, layout.tailor_folder)),
+        *(place(run) for run in runs for place in (layout.adapted_folder, layout.sample_folder, layout.metrics)),
+        *([layout.extractor] if experiment.evaluation.extractor.type == "trained" else []),
+    ]
+
+
 rule report:
     input:
         results_of_all_runs,
