@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,7 @@ class Job:
             if self._is_done():
                 print(f"already done: {self.record}", file=sys.stderr)
             else:
+                self._sweep()
                 self._announce(inputs)
                 extra = work() or {}
                 content = {
@@ -83,6 +85,12 @@ class Job:
         about = {"recipe": self.recipe, "recipe_digest": self.digest, "inputs": inputs, "provenance": provenance()}
         where = {"started": time.time(), "host": socket.gethostname(), "pid": os.getpid()}
         write_json(self.state / "job.json", about | where)
+
+    def _sweep(self) -> None:
+        """Take away what a killed process had begun to write; the lock is held, so nobody is writing now."""
+        for path in (*self.outputs, self.record):
+            for leftover in path.parent.glob(f".{escape(path.name)}.*.tmp"):
+                leftover.unlink(missing_ok=True)
 
     def _check_inputs(self, inputs: dict[str, str]) -> None:
         """Raises UserError for an input that is not the file that the record of its own job describes."""

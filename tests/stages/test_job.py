@@ -112,6 +112,14 @@ def test_the_identity_of_what_a_killed_job_left_covers_recipe_and_inputs(make, t
     assert make().identity != first
 
 
+def test_what_a_killed_process_had_begun_to_write_is_taken_away(make, work, tmp_path):
+    (tmp_path / "out").mkdir()
+    for name in (".out.txt.4711.tmp", ".finetune.json.4711.tmp", ".another.json.4711.tmp"):
+        (tmp_path / "out" / name).write_text("half")
+    make().run(work)
+    assert [path.name for path in (tmp_path / "out").glob(".*")] == [".another.json.4711.tmp"], "of another job"
+
+
 def test_an_input_is_recorded_as_it_was_before_the_work(make, work, tmp_path):
     before = sha256(tmp_path / "in.txt")
 
