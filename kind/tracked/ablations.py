@@ -80,7 +80,7 @@ class Ablations:
         started = min(times, default=0.0)
         return Entry(
             key=_key(name, task),
-            name=f"{task} / ablation {name}",
+            name=f"{task} / {name}",
             parts={"ablation": digest([ablation.axis, settings])},
             status=FINISHED if complete else RUNNING if pipeline == "running" else WAITING,
             started=started,

@@ -92,7 +92,9 @@ def test_a_person_finds_compares_and_opens_runs(ui, browser, screenshots):
     find(By.LINK_TEXT, "report")
     box = find(By.CSS_SELECTOR, "input[placeholder^='metrics.rmse']")
     box.send_keys(FILTER, Keys.ENTER)
-    wait.until(lambda page: "8 matching runs" in page.find_element(By.TAG_NAME, "body").text)
+    wait.until(lambda page: "9 matching runs" in page.find_element(By.TAG_NAME, "body").text)  # 8 and their parent
+    find(By.XPATH, "//*[@role='gridcell'][.//a[.='novel / lora-rank']]//button").click()  # an ablation opens
+    find(By.LINK_TEXT, "novel / lora-r4 / seed 0")
     assert "Handwritten digits" in browser.find_element(By.TAG_NAME, "body").text, "the experiment's description"
     shot("runs")
 

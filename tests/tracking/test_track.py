@@ -252,7 +252,7 @@ def test_an_ablation_is_a_parent_with_a_child_for_each_setting(make, track, sear
     results.write_all()
     track()
     (parent,) = search("tags.stage = 'ablation'")
-    assert parent.info.run_name == "novel / ablation lora-rank"
+    assert parent.info.run_name == "novel / lora-rank"
     children = search(f"tags.mlflow.parentRunId = '{parent.info.run_id}'")
     assert [(run.data.tags["method"], run.data.params["rank"]) for run in children] == [
         ("lora", "16"), ("lora", "16"), ("lora-r4", "4"), ("lora-r4", "4"),
