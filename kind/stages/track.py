@@ -100,7 +100,7 @@ class _Following:
 
     def __init__(self, experiment, layout: Layout, follow: bool):
         from kind.tracked.reader import Reader
-        from kind.tracking import tracking_uri
+        from kind.tracking.store import tracking_uri
 
         self.name, self.description, self.uri = experiment.name, experiment.description, tracking_uri()
         self.reader = Reader(experiment, layout, "running" if follow else "unknown")
@@ -108,7 +108,7 @@ class _Following:
 
     def look(self, again: bool = False) -> None:
         """Bring in what changed; raises UserError where MLflow fails, and the entries are tried again next time."""
-        from kind.tracking import open_index
+        from kind.tracking.store import open_index
 
         for entry in self.reader.changed(again):
             try:
