@@ -18,11 +18,14 @@ from kind.tracking.artifacts import log_artifacts
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Experiment
 
 MOST_POINTS, MOST_PARAMS, MOST_TAGS, LONGEST = 800, 100, 100, 6000  # what MLflow takes in one call, and in one value
 # Tags of our own; the UI does not show those that begin with `mlflow.`.
 KEY, PARENT_KEY, PART = "mlflow.kind.key", "mlflow.kind.parent", "mlflow.kind.recipe."
 POINTS, ARTIFACTS = "mlflow.kind.points", "mlflow.kind.artifacts"
+VIEW_KEY = "report"
+VIEW = f"mlflow.sharedViewState.{VIEW_KEY}"  # the UI's own name for it
 
 
 @dataclass
@@ -54,12 +57,13 @@ class _Run:
 class Index:
     """The runs of one experiment in a store."""
 
-    def __init__(self, client: MlflowClient, experiment_id: str, name: str):
-        self.client, self.experiment_id, self.name = client, experiment_id, name
+    def __init__(self, client: MlflowClient, experiment: Experiment):
+        self.client, self.experiment_id = client, experiment.experiment_id
+        self.view = experiment.tags.get(VIEW, "")
         self.runs: dict[str, list[_Run]] = {}
         token = None
         while token != "":
-            page = client.search_runs([experiment_id], max_results=1000, page_token=token)
+            page = client.search_runs([self.experiment_id], max_results=1000, page_token=token)
             for found in page:
                 if KEY in found.data.tags:
                     run = _Run(found.info.run_id, found.info.status, found.info.end_time, found.info.start_time,
@@ -88,6 +92,9 @@ class Index:
                 changed.append(self._supersede(other, run.id))
         if made:
             self._adopt(entry.key, run)
+        if entry.view not in ("", self.view):
+            self.client.set_experiment_tag(self.experiment_id, VIEW, entry.view)
+            self.view = entry.view
         return made or any(changed)
 
     def retire(self, expected: set[str]) -> None:

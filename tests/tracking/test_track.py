@@ -106,6 +106,24 @@ def test_a_report_made_again_is_the_same_run_with_new_tables(make, track, search
     assert found["fd.mean"].tolist() == [0.5], "not appended to the rows before"
 
 
+def test_the_link_shows_the_reports_rows_with_its_headline_metrics(make, track, search, place):
+    results = make()
+    assert "MLflow has nothing of it yet: python -m kind track --experiment smoke" in track("--link")[1]
+    results.write_backbone("kind")
+    track()
+    number = search()[0].info.experiment_id
+    page = f"http://127.0.0.1:5000/#/experiments/{number}/runs?"
+    assert f"smoke: {page}workflowType=machine_learning" in track("--link")[1]
+    results.write_all()
+    track()
+    assert f"smoke: {page}viewStateShareKey=report&workflowType=machine_learning" in track("--link")[1]
+    view = json.loads(client_of(place).get_experiment(number).tags["mlflow.sharedViewState.report"])
+    assert len(search(view["searchFilter"])) == 4
+    shown = {column.removeprefix("metrics.").strip("`") for column in view["selectedColumns"]}
+    assert {"fd_digits_500_vs_200", "recall_digits_500_vs_200", "parameters/trainable"} <= shown
+    assert shown <= set(search(view["searchFilter"])[0].data.metrics)
+
+
 # --- recipes ------------------------------------------------------------------------------------------------------
 
 
