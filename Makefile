@@ -37,7 +37,8 @@ test-all: setup  ## the slow tests: dvc repro; MLflow's UI and the report in a b
 	$(BIN)/python -m pytest -m slow
 
 ui: setup  ## the runs in MLflow, on this machine alone
-	@echo "open http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning   (Ctrl-C ends it)"
+	@MLFLOW_TRACKING_URI= $(BIN)/python -m kind track --experiment $(EXPERIMENT) --link || true
+	@echo "(Ctrl-C ends it)"
 	@MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false \
 	  $(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --workers 1
 

@@ -10,6 +10,8 @@ from kind.reporting.labels import matches, metric_label, plain
 from kind.reporting.runs import RunRecord, flatten, number
 from kind.reporting.tables import Column, Table, build_table
 
+HEADLINE = ("fid", "fd", "sfid", "sfd", "precision", "recall", "accuracy_svc")
+
 
 def select(runs: Iterable[RunRecord], **wanted: Any) -> list[RunRecord]:
     """The runs of a `task`, `method` or `seed`."""

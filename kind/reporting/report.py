@@ -9,6 +9,7 @@ from typing import Any
 from kind.artifacts import write_csv, write_json, write_text
 from kind.reporting import grids, plots
 from kind.reporting.comparisons import (
+    HEADLINE,
     cost_table,
     headline_metrics,
     memorisation_table,
@@ -34,7 +35,6 @@ from kind.reporting.tables import write_table
 __all__ = ["HEADLINE", "load_runs", "write_report"]
 
 # Metric prefixes that get plots; the first that an experiment has is its primary metric.
-HEADLINE = ("fid", "fd", "sfid", "sfd", "precision", "recall", "accuracy_svc")
 
 
 def write_report(

@@ -25,6 +25,7 @@ from kind.params_file import find_params, load_experiments
 EXAMPLE = "python -m kind track --experiment smoke"
 FIRST_WAIT, PAUSE, LONG_PAUSE = 2.0, 4.0, 60.0  # seconds between looks; the last after a failure
 WAIT_FOR_OTHER = 30.0
+LOCAL_UI = "http://127.0.0.1:5000"  # of `make ui`
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,9 +41,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--follow", action="store_true", help="go on until the process that started this ends, or until SIGTERM"
     )
+    parser.add_argument(
+        "--link", action="store_true", help="bring nothing in: say where MLflow's UI shows the experiment"
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
+    if arguments.link:
+        for experiment in load_experiments(find_params(arguments.experiment)).values():
+            _say_where(experiment.name)
+        return
     stop, parent = threading.Event(), os.getppid()
     if arguments.follow:  # before the slow imports, so that a short pipeline can end this
         signal.signal(signal.SIGTERM, lambda *_: stop.set())
@@ -65,6 +73,15 @@ def run(arguments: argparse.Namespace) -> None:
             raise UserError(str(error), hint=f"results are not touched; bring runs in later: {shlex.join(catch_up)}")
     for one in following:
         print(f"{one.name}: {one.brought} entries brought in or changed in {one.uri}", flush=True)
+
+
+def _say_where(name: str) -> None:
+    from kind.tracking.store import page_of, tracking_uri
+
+    uri, page = tracking_uri(), page_of(name)
+    server = uri.rstrip("/") if uri.startswith("http") else LOCAL_UI
+    missing = f"MLflow has nothing of it yet: python -m kind track --experiment {name}"
+    print(f"{name}: {missing if page is None else f'{server}/{page}'}", flush=True)
 
 
 def _follow(following: list[_Following], stop: threading.Event, parent: int) -> None:
@@ -100,7 +117,7 @@ class _Following:
 
     def __init__(self, experiment, layout: Layout, follow: bool):
         from kind.tracked.reader import Reader
-        from kind.tracking import tracking_uri
+        from kind.tracking.store import tracking_uri
 
         self.name, self.description, self.uri = experiment.name, experiment.description, tracking_uri()
         self.reader = Reader(experiment, layout, "running" if follow else "unknown")
@@ -108,7 +125,7 @@ class _Following:
 
     def look(self, again: bool = False) -> None:
         """Bring in what changed; raises UserError where MLflow fails, and the entries are tried again next time."""
-        from kind.tracking import open_index
+        from kind.tracking.store import open_index
 
         for entry in self.reader.changed(again):
             try:

@@ -71,11 +71,13 @@ class Ablations:
         times = [path.stat().st_mtime for path in paths if path.is_file()]
         complete = len(times) == len(paths)
         rows = self._rows(task, settings, ablation.axis) if complete else []
+        whole = all(float(value).is_integer() for value in settings.values())  # as steps must be
+        # not the children's names: the UI would draw one chart of both, with steps, where the children alone are bars
         points = {
-            (metric, int(row[ablation.axis])): value
-            for row in rows
+            (f"by_{ablation.axis}/{metric}", int(row[ablation.axis])): value
+            for row in (rows if whole else ())
             for metric, value in row.items()
-            if metric not in ("entry", ablation.axis) and float(row[ablation.axis]).is_integer()
+            if metric not in ("entry", ablation.axis)
         }
         started = min(times, default=0.0)
         return Entry(
@@ -88,8 +90,8 @@ class Ablations:
             ended=max(times, default=started),
             tags={"experiment": self.experiment.name, "stage": "ablation", "task": task, "ablation": ablation.axis,
                   f"ablation.{name}": ablation.axis},
-            description=f"`{ablation.axis}` over {', '.join(settings)}. Its children are the runs; its own metrics are "
-            f"means over seeds, with the value of `{ablation.axis}` as the step.",
+            description=f"`{ablation.axis}` over {', '.join(settings)}. Its children are the runs. Means over seeds "
+            "are in the table among its artifacts" + (f", and `by_{ablation.axis}/...` draws them." if whole else "."),
             params={"axis": ablation.axis, "entries": as_text([*settings]), "values": as_text([*settings.values()])},
             points=points,
             tables={"tables/settings.json": (digest(rows), lambda: rows)} if rows else {},

@@ -17,7 +17,7 @@ class Entry:
     """key: what it is of, the same for every recipe.  parts: the recipe that its content is of, a digest a stage.
 
     parent: key of the entry that it stands under.  pictures, tables, files: artifact path -> what the content depends
-    on, and how to get it.
+    on, and how to get it.  view: of the experiment, as the UI keeps one (kind/tracked/view.py).
     """
 
     key: str
@@ -35,6 +35,7 @@ class Entry:
     pictures: Mapping[str, tuple[str, Callable[[], bytes | None]]] = field(default_factory=dict)
     tables: Mapping[str, tuple[str, Callable[[], Rows]]] = field(default_factory=dict)
     files: Mapping[str, tuple[str, Path]] = field(default_factory=dict)
+    view: str = ""
 
     def time_of(self, step: int) -> float:
         """Logs hold no times, which differ between two runs of a recipe: steps are spread over the time it took."""

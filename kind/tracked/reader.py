@@ -17,15 +17,10 @@ from kind.tracked.ablations import Ablations
 from kind.tracked.entry import Entry, Point, Rows, as_text
 from kind.tracked.pictures import backbone_picture, run_picture
 from kind.tracked.progress import FINISHED, Pipeline, Progress, read_progress, state_files
+from kind.tracked.view import table_view
 
 RUN_STAGES = ("finetune", "sample", "evaluate")
-COUNTS = (
-    "num_samples",
-    "num_test",
-    "num_train",
-    "steps",
-    "threads",
-)  # beside values: they are params or always the same
+COUNTS = ("num_samples", "num_test", "num_train", "steps", "threads")  # they are params or always the same
 
 
 @dataclass(frozen=True)
@@ -210,6 +205,7 @@ class Reader:
                 f"tables/{name.removeprefix('tables/')}.json": (sha256(path), lambda path=path: read_rows(path))
                 for name, path in tables.items()
             },
+            view=table_view(rows[0] if rows else ()),
         )
 
 

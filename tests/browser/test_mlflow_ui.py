@@ -22,7 +22,7 @@ SECONDS = 120  # the server starts in 10 s on a free machine
 
 @pytest.fixture
 def ui(tmp_path):
-    """Address of `mlflow ui` on a store that `kind track` made."""
+    """Addresses of `mlflow ui` on a store that `kind track` made: all experiments, and the link that track gives."""
     content = yaml.safe_load((ROOT / "params" / "smoke.yaml").read_text())
     content["seeds"] = [0, 1]
     content["methods"] = {"kind": {}, "full": {}, "lora": {"rank": 16}, "lora-r4": {"method": "lora", "rank": 4}}
@@ -35,6 +35,8 @@ def ui(tmp_path):
     environment.pop("MLFLOW_TRACKING_URI", None)
     command = [sys.executable, "-m", "kind", "track", "--experiment", "smoke"]
     subprocess.run(command, cwd=tmp_path, env=environment, check=True)
+    said = subprocess.check_output([*command, "--link"], cwd=tmp_path, env=environment, text=True)
+    page = said.strip().removeprefix("smoke: http://127.0.0.1:5000")
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
@@ -48,7 +50,7 @@ def ui(tmp_path):
     try:
         address = f"http://127.0.0.1:{port}"
         wait_for_server(f"{address}/health", server, tmp_path / "ui.log")
-        yield address
+        yield f"{address}/#/experiments?workflowType=machine_learning", address + page
     finally:
         os.killpg(server.pid, 15)
         server.wait()
@@ -81,36 +83,49 @@ def test_a_person_finds_compares_and_opens_runs(ui, browser, screenshots):
     def shot(name):
         assert browser.save_screenshot(str(screenshots / f"mlflow_{name}.png"))
 
+    def visit(address):
+        browser.get("about:blank")  # the UI goes astray when its address is changed from a shared view to another
+        browser.get(address)
+
     # the experiment, in the list of experiments
-    browser.get(f"{ui}/#/experiments?workflowType=machine_learning")
+    experiments, link = ui
+    visit(experiments)
     find(By.CSS_SELECTOR, "[data-component-id='mlflow.assistant.chat_panel.close']").click()
     find(By.LINK_TEXT, "smoke").click()
+    wait.until(lambda page: page.current_url.startswith(link.partition("/runs")[0]))
 
-    # its runs: all of them, then those of the README's filter
-    wait.until(lambda page: "/#/experiments/1/" in page.current_url)
-    browser.get(f"{ui}/#/experiments/1/runs?workflowType=machine_learning")  # the README's link
+    # the rows of the report with its metrics
+    visit(link)
+    for metric in ("fd_digits_500_vs_200", "recall_digits_500_vs_200"):
+        find(By.XPATH, f"//*[@role='columnheader'][contains(., '{metric}')]")
+    wait.until(lambda page: "16 matching runs" in page.find_element(By.TAG_NAME, "body").text)
+    shot("table")
+
+    # all runs, then those of a filter of the README; sorted by time, they stand under their ablation
+    find(By.XPATH, "//button[contains(., 'Exit shared view')]").click()
     find(By.LINK_TEXT, "report")
-    box = find(By.CSS_SELECTOR, "input[placeholder^='metrics.rmse']")
-    box.send_keys(FILTER, Keys.ENTER)
+    find(By.CSS_SELECTOR, "input[placeholder^='metrics.rmse']").send_keys(FILTER, Keys.ENTER)
     wait.until(lambda page: "9 matching runs" in page.find_element(By.TAG_NAME, "body").text)  # 8 and their parent
     find(By.XPATH, "//*[@role='gridcell'][.//a[.='novel / lora-rank']]//button").click()  # an ablation opens
     find(By.LINK_TEXT, "novel / lora-r4 / seed 0")
     assert "Handwritten digits" in browser.find_element(By.TAG_NAME, "body").text, "the experiment's description"
     shot("runs")
 
-    # side by side in charts: metrics as bars, training as curves
+    # side by side in charts: metrics as bars, training as curves, an ablation over its axis
     listed = browser.current_url
-    browser.get(listed + "&compareRunsMode=CHART")
-    for metric in ("fd_digits_500_vs_200", "train/loss"):
+    visit(listed + "&compareRunsMode=CHART")
+    for metric, form in (("^fd_digits_500", ".bars"), ("train/loss", ".lines"), ("by_rank/fd", ".lines")):
         search = find(By.CSS_SELECTOR, "input[placeholder='Search metric charts']")
         search.send_keys(Keys.CONTROL, "a")
         search.send_keys(metric)
-        wait.until(lambda page: page.find_elements(By.CSS_SELECTOR, ".js-plotly-plot .main-svg"))
-        wait.until(lambda page, metric=metric: metric in page.find_element(By.TAG_NAME, "body").text)
-        shot(f"chart_{metric.split('_')[0].replace('/', '_')}")
+        title = metric.removeprefix("^")
+        wait.until(lambda page, title=title: title in page.find_element(By.TAG_NAME, "body").text)
+        wait.until(lambda page: len(page.find_elements(By.CSS_SELECTOR, ".js-plotly-plot")) == 1)
+        wait.until(lambda page, form=form: page.find_elements(By.CSS_SELECTOR, f".js-plotly-plot {form} path"))
+        shot(f"chart_{title.replace('/', '_')}")
 
     # one run: params, metrics and the sample grid
-    browser.get(listed)
+    visit(listed)
     find(By.LINK_TEXT, RUN).click()
     wait.until(lambda page: page.find_elements(By.XPATH, f"//h1[contains(., '{RUN}')] | //h2[contains(., '{RUN}')]"))
     wait.until(lambda page: "protocol_hash" in page.find_element(By.TAG_NAME, "body").text)

@@ -14,7 +14,7 @@ from kind.__main__ import main
 
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory) -> Path:
-    from kind.tracking import open_index
+    from kind.tracking.store import open_index
 
     path = tmp_path_factory.mktemp("store") / "mlflow.db"
     with pytest.MonkeyPatch.context() as patch:

@@ -106,6 +106,24 @@ def test_a_report_made_again_is_the_same_run_with_new_tables(make, track, search
     assert found["fd.mean"].tolist() == [0.5], "not appended to the rows before"
 
 
+def test_the_link_shows_the_reports_rows_with_its_headline_metrics(make, track, search, place):
+    results = make()
+    assert "MLflow has nothing of it yet: python -m kind track --experiment smoke" in track("--link")[1]
+    results.write_backbone("kind")
+    track()
+    number = search()[0].info.experiment_id
+    page = f"http://127.0.0.1:5000/#/experiments/{number}/runs?"
+    assert f"smoke: {page}workflowType=machine_learning" in track("--link")[1]
+    results.write_all()
+    track()
+    assert f"smoke: {page}viewStateShareKey=report&workflowType=machine_learning" in track("--link")[1]
+    view = json.loads(client_of(place).get_experiment(number).tags["mlflow.sharedViewState.report"])
+    assert len(search(view["searchFilter"])) == 4
+    shown = {column.removeprefix("metrics.").strip("`") for column in view["selectedColumns"]}
+    assert {"fd_digits_500_vs_200", "recall_digits_500_vs_200", "parameters/trainable"} <= shown
+    assert shown <= set(search(view["searchFilter"])[0].data.metrics)
+
+
 # --- recipes ------------------------------------------------------------------------------------------------------
 
 
@@ -241,6 +259,7 @@ def test_the_follower_brings_in_what_comes_and_ends_with_a_last_look(make, searc
 
 # --- ablations ----------------------------------------------------------------------------------------------------
 
+FRACTIONS = {"slow": 0.001, "fast": 1.0}
 ABLATION = {
     "methods": {"kind": {}, "lora": {"rank": 16}, "lora-r4": {"method": "lora", "rank": 4}},
     "ablations": {"lora-rank": {"axis": "rank", "entries": ["lora-r4", "lora"]}},
@@ -259,13 +278,23 @@ def test_an_ablation_is_a_parent_with_a_child_for_each_setting(make, track, sear
     ]  # fmt: skip
     assert {run.data.tags["ablation"] for run in children} == {"rank"}
     assert [run.data.metrics["ablation/rank"] for run in children] == [16, 16, 4, 4]
-    found = dict(history(parent, "fd_digits_500_vs_200"))
+    found = dict(history(parent, "by_rank/fd_digits_500_vs_200"))
     means = {
         rank: sum(run.data.metrics["fd_digits_500_vs_200"] for run in children if run.data.params["rank"] == str(rank))
         / 2
         for rank in (4, 16)
     }
     assert found == pytest.approx(means)
+
+
+def test_an_axis_of_fractions_has_a_table_and_no_curve(make, track, search, place):
+    methods = {name: {"method": "lora", "rank": 4, "learning_rate": rate} for name, rate in FRACTIONS.items()}
+    make(methods=methods, ablations={"rate": {"axis": "learning_rate", "entries": [*methods]}}).write_all()
+    track()
+    (parent,) = search("tags.stage = 'ablation'")
+    assert parent.data.metrics == {} and "by_learning_rate" not in parent.data.tags["mlflow.note.content"]
+    table = client_of(place).load_table(parent.info.experiment_id, "tables/settings.json", [parent.info.run_id])
+    assert table["learning_rate"].tolist() == [*FRACTIONS.values()]
 
 
 def test_a_changed_ablation_takes_its_children_along(make, track, search):

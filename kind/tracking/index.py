@@ -1,4 +1,4 @@
-"""MLflow: an index of an experiment's files.  The only file that imports mlflow; no job does.
+"""The runs of an experiment in the store, made to hold what the files say.
 
 An entry (kind/tracked) is found again by its key and its recipe's parts, so that bringing it in twice changes nothing.
 MLflow cannot take back a metric's value: where a finished file says another one, the run is made anew.
@@ -7,85 +7,25 @@ MLflow cannot take back a metric's value: where a finished file says another one
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kind.artifacts import digest
-from kind.errors import UserError
-from kind.tracked.database import database_file, keep_readers_apart, one_at_a_time
 from kind.tracked.entry import Entry, Point
 from kind.tracked.progress import RUNNING
+from kind.tracking.artifacts import log_artifacts
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Experiment
 
-DEFAULT_URI = "sqlite:///mlflow.db"
-QUIET = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "DO_NOT_TRACK": "true",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "GIT_PYTHON_REFRESH": "quiet",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # a server that is away is tried again at the next look
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
-}
 MOST_POINTS, MOST_PARAMS, MOST_TAGS, LONGEST = 800, 100, 100, 6000  # what MLflow takes in one call, and in one value
 # Tags of our own; the UI does not show those that begin with `mlflow.`.
 KEY, PARENT_KEY, PART = "mlflow.kind.key", "mlflow.kind.parent", "mlflow.kind.recipe."
 POINTS, ARTIFACTS = "mlflow.kind.points", "mlflow.kind.artifacts"
-
-
-def tracking_uri() -> str:
-    return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
-
-
-def open_index(experiment: str, description: str) -> Index:
-    """The experiment's index in the store of `tracking_uri`, which is made if it is not there.
-
-    Raises UserError where MLflow is missing or refuses the store.
-    """
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
-    uri = tracking_uri()
-    try:
-        with one_at_a_time(database_file(uri)):
-            client = _connect(uri)
-            return Index(client, *_experiment(client, experiment, description, database_file(uri)))
-    except ImportError as error:
-        raise UserError(f"MLflow is not installed ({error})", hint="install requirements.lock, as `make setup` does")
-    except Exception as error:  # noqa: BLE001  stores raise types of many libraries
-        raise UserError(f"MLflow's store {uri}: {_first_line(error)}")
-
-
-def _connect(uri: str) -> MlflowClient:
-    import logging
-
-    import mlflow
-
-    for name in ("alembic", "mlflow"):  # they tell of every table that they make
-        logging.getLogger(name).setLevel(logging.WARNING)
-    path = database_file(uri)
-    client = mlflow.MlflowClient(uri if path is None else f"sqlite:///{path}")
-    if path is not None:
-        keep_readers_apart(path)
-    return client
-
-
-def _experiment(client: MlflowClient, name: str, description: str, database: Path | None) -> tuple[str, str]:
-    """Id and name of the experiment, made if it is not there."""
-    found = client.get_experiment_by_name(name)
-    tags = {"mlflow.note.content": description, "mlflow.experimentKind": "custom_model_development"}
-    if found is None:
-        place = None if database is None else str(database.parent / "mlruns" / name)
-        return client.create_experiment(name, artifact_location=place, tags=tags), name
-    if found.lifecycle_stage == "deleted":
-        client.restore_experiment(found.experiment_id)
-    for key, value in tags.items():
-        if found.tags.get(key) != value:
-            client.set_experiment_tag(found.experiment_id, key, value)
-    return found.experiment_id, name
+VIEW_KEY = "report"
+VIEW = f"mlflow.sharedViewState.{VIEW_KEY}"  # the UI's own name for it
 
 
 @dataclass
@@ -117,12 +57,13 @@ class _Run:
 class Index:
     """The runs of one experiment in a store."""
 
-    def __init__(self, client: MlflowClient, experiment_id: str, name: str):
-        self.client, self.experiment_id, self.name = client, experiment_id, name
+    def __init__(self, client: MlflowClient, experiment: Experiment):
+        self.client, self.experiment_id = client, experiment.experiment_id
+        self.view = experiment.tags.get(VIEW, "")
         self.runs: dict[str, list[_Run]] = {}
         token = None
         while token != "":
-            page = client.search_runs([experiment_id], max_results=1000, page_token=token)
+            page = client.search_runs([self.experiment_id], max_results=1000, page_token=token)
             for found in page:
                 if KEY in found.data.tags:
                     run = _Run(found.info.run_id, found.info.status, found.info.end_time, found.info.start_time,
@@ -151,6 +92,9 @@ class Index:
                 changed.append(self._supersede(other, run.id))
         if made:
             self._adopt(entry.key, run)
+        if entry.view not in ("", self.view):
+            self.client.set_experiment_tag(self.experiment_id, VIEW, entry.view)
+            self.view = entry.view
         return made or any(changed)
 
     def retire(self, expected: set[str]) -> None:
@@ -158,9 +102,6 @@ class Index:
         for key in self.runs.keys() - expected:
             for run in self.runs[key]:
                 self._supersede(run, "")
-
-    def count(self) -> int:
-        return sum(len(runs) for runs in self.runs.values())
 
     # --- which run --------------------------------------------------------------------------------------------------
 
@@ -267,53 +208,10 @@ class Index:
         run.status, run.ended = entry.status, ended
         return True
 
-    # --- artifacts --------------------------------------------------------------------------------------------------
-
     def _log_artifacts(self, run: _Run, entry: Entry) -> bool:
-        """Pictures, tables and files that changed since they were logged."""
-        logged = json.loads(run.tags.get(ARTIFACTS, "{}"))
-        before = dict(logged)
-        for path, (content, make) in entry.pictures.items():
-            if logged.get(path) != content and (picture := _made(entry, path, make)) is not None:
-                self._upload(run, path, picture)
-                logged[path] = content
-        for path, (content, source) in entry.files.items():
-            if logged.get(path) != content[:12]:
-                self._upload(run, path, source.read_bytes())
-                logged[path] = content[:12]
-        for path, (content, make) in entry.tables.items():
-            if logged.get(path) != content[:12]:
-                self._log_table(run, path, make())
-                logged[path] = content[:12]
-        return self._tag(run, {ARTIFACTS: json.dumps(logged)}) if logged != before else False
-
-    def _upload(self, run: _Run, path: str, content: bytes) -> None:
-        import tempfile
-
-        with tempfile.TemporaryDirectory() as folder:
-            local = Path(folder) / Path(path).name
-            local.write_bytes(content)
-            inside = str(Path(path).parent)
-            self.client.log_artifact(run.id, str(local), None if inside == "." else inside)
-
-    def _log_table(self, run: _Run, path: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """log_table appends to a table that is there; such a one is written anew in the same form."""
-        columns = list(dict.fromkeys(name for row in rows for name in row))
-        there = {found.path for found in self.client.list_artifacts(run.id, str(Path(path).parent))}
-        if path in there:
-            data = [[row.get(name) for name in columns] for row in rows]
-            self._upload(run, path, json.dumps({"columns": columns, "data": data}).encode())
-        else:
-            self.client.log_table(run.id, {name: [row.get(name) for row in rows] for name in columns}, path)
-
-
-def _made(entry: Entry, path: str, make: Callable[[], bytes]) -> bytes | None:
-    """A picture; None, and a word in the log, where its files cannot be read: numbers are brought in all the same."""
-    try:
-        return make()
-    except (OSError, ValueError, KeyError, UserError) as error:
-        print(f"{entry.name}: no {path}: {error}", flush=True)
-        return None
+        before = json.loads(run.tags.get(ARTIFACTS, "{}"))
+        now = log_artifacts(self.client, run.id, entry, before)
+        return self._tag(run, {ARTIFACTS: json.dumps(now)}) if now != before else False
 
 
 def _points_digest(entry: Entry) -> str:
@@ -326,8 +224,3 @@ def _slice(items: list, call: int, size: int) -> list:
 
 def _milliseconds(seconds: float) -> int:
     return int(seconds * 1000)
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
