@@ -16,13 +16,11 @@ from kind.random_streams import derive_seed
 class Start:
     """What a method begins with.
 
-    diffusion: that of pre-training; None for fresh weights.  seen_tailors: see `Adaptation`.  identity: sha256 of the
-    file; None for fresh weights.
+    diffusion: that of pre-training; None for fresh weights.  identity: sha256 of the file; None for fresh weights.
     """
 
     model: DiT
     diffusion: Diffusion | None = None
-    seen_tailors: int = 0
     identity: str | None = None
 
     @classmethod
@@ -37,7 +35,7 @@ def adapt(start: Start, method: Method, options: MethodOptions, num_classes: int
     model = start.model
     renew_label_table(model, num_classes, derive_seed(seed, "label table"), label_table)
     model.requires_grad_(False)
-    method.attach(model, options, Adaptation(num_classes, derive_seed(seed, "method"), start.seen_tailors))
+    method.attach(model, options, Adaptation(num_classes, derive_seed(seed, "method")))
     model.label_table.requires_grad_(True)
     return model
 

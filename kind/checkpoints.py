@@ -19,13 +19,13 @@ from kind.models.dit import DiT, DiTConfig
 from kind.models.factorized import Factorization, make_room
 from kind.models.learngene import assemble, take_apart
 
-BACKBONE, LEARNGENES, TAILORS, ADAPTED = "backbone/1", "learngenes/1", "tailors/1", "adapted/1"
+BACKBONE, LEARNGENES, TAILORS, ADAPTED = "backbone/2", "learngenes/2", "tailors/2", "adapted/2"
 
 DESCRIPTION = ("config", "factorization", "classes", "diffusion")
 NEEDED = {  # entries of a header
     BACKBONE: DESCRIPTION,
     LEARNGENES: DESCRIPTION,
-    TAILORS: (*DESCRIPTION, "class", "learngenes"),
+    TAILORS: (*DESCRIPTION, "class", "group", "learngenes"),
     ADAPTED: ("method", "options", "classes", "config", "diffusion", "null_gate", "label_table", "seed", "start"),
 }
 AGAIN = "delete it and run the finetune stage again, or snakemake"
@@ -50,50 +50,67 @@ def load_backbone(path: Path) -> Loaded:
     _expect(path, header, BACKBONE)
     model = DiT(DiTConfig(**header["config"]))
     if header["factorization"] is not None:
-        make_room(model, Factorization(**header["factorization"]))
+        make_room(model, Factorization.from_dict(header["factorization"]))
     _load(path, model, tensors)
     return Loaded(model, header["classes"], Diffusion(**header["diffusion"]), header)
 
 
 def save_parts(learngenes: Path, tailors: list[Path], backbone: Path) -> None:
-    """Take a factorized backbone apart into one file of learngenes (with all dense layers) and one file a class."""
+    """Take a factorized backbone apart into one file of learngenes (with all dense layers), one file a class and then
+    one a group of classes that shares tailors."""
     loaded = load_backbone(backbone)
     if loaded.model.gate is None:
         raise UserError(
             f"{backbone}: a dense backbone has no learngenes",
             hint="extract from one of form `kind`: pre-train it, or put its file there",
         )
-    shared, parts = take_apart(loaded.model)
+    parts = take_apart(loaded.model)
     description = {key: value for key, value in loaded.header.items() if key != "format"}
-    save_tensors(learngenes, shared, {"format": LEARNGENES, **description})
-    for path, name, part in zip(tailors, loaded.classes, parts, strict=True):
-        save_tensors(path, part, {"format": TAILORS, **description, "class": name, "learngenes": sha256(learngenes)})
+    save_tensors(learngenes, parts.shared, {"format": LEARNGENES, **description})
+    owners = [{"class": name, "group": None} for name in loaded.classes]
+    owners += [{"class": None, "group": index} for index in range(len(parts.groups))]
+    for path, owner, part in zip(tailors, owners, (*parts.classes, *parts.groups), strict=True):
+        save_tensors(path, part, {"format": TAILORS, **description, **owner, "learngenes": sha256(learngenes)})
 
 
 def load_learngenes(path: Path) -> Loaded:
     """Learngenes alone, a model that knows only the null label; `classes` are those that it was pre-trained on."""
     tensors, header = load_tensors(path)
     _expect(path, header, LEARNGENES)
-    model = _assemble([path], header, tensors, [])
+    model = _assemble([path], header, tensors, [], [], [])
     return Loaded(model, header["classes"], Diffusion(**header["diffusion"]), header)
 
 
 def recombine(learngenes: Path, tailors: list[Path]) -> Loaded:
-    """A model of the learngenes and any classes' tailors, labels in the order of the files."""
+    """A model of the learngenes and any classes' tailors, labels in the order of the files.
+
+    Where classes share tailors, the files of the groups that they are in are needed too, anywhere in the list.
+    """
     shared, header = load_tensors(learngenes)
     _expect(learngenes, header, LEARNGENES)
-    parts, classes = [], []
+    parts, classes, groups = [], [], {}
     for path in tailors:
         tensors, own = load_tensors(path)
         _expect(path, own, TAILORS)
         if own["learngenes"] != sha256(learngenes):
             raise UserError(
-                f"{path}: tailors of class {own['class']!r} belong to other learngenes than {learngenes}",
+                f"{path}: tailors of {_owner(own)} belong to other learngenes than {learngenes}",
                 hint="take both from one run of the extract stage",
             )
-        parts.append(tensors)
-        classes.append(own["class"])
-    model = _assemble([learngenes, *tailors], header, shared, parts)
+        if own["group"] is None:
+            parts.append(tensors)
+            classes.append(own["class"])
+        else:
+            groups[own["group"]] = tensors
+    chosen = [header["classes"].index(name) for name in classes]
+    needed = Factorization.from_dict(header["factorization"]).kept_groups(chosen)
+    absent = [index for index in needed if index not in groups]
+    if absent:
+        raise UserError(
+            f"{learngenes}: the classes share tailors of group {', '.join(map(str, absent))}, whose file is not given",
+            hint="give the files of the groups beside those of the classes",
+        )
+    model = _assemble([learngenes, *tailors], header, shared, chosen, parts, [groups[index] for index in needed])
     return Loaded(model, classes, Diffusion(**header["diffusion"]), header)
 
 
@@ -107,10 +124,7 @@ def load_start(form: str | None, path: Path | None, config: DiTConfig | None = N
             f"{path}: a factorized backbone, where a dense one is needed",
             hint="give the method a backbone of form `dense`, or delete the file and run the stage pretrain again",
         )
-    seen_tailors = 0
-    if form == "kind":
-        seen_tailors = loaded.header["factorization"]["num_tailors"] * len(loaded.classes)
-    return Start(loaded.model, loaded.diffusion, seen_tailors, sha256(path))
+    return Start(loaded.model, loaded.diffusion, sha256(path))
 
 
 def save_adapted(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
@@ -173,14 +187,21 @@ def _expect(path: Path, header: Mapping[str, Any], wanted: str) -> None:
         raise UserError(f"{path}: its header has no {', '.join(absent)}", hint=REMAKE)
 
 
+def _owner(header: Mapping[str, Any]) -> str:
+    return f"class {header['class']!r}" if header["group"] is None else f"group {header['group']}"
+
+
 def _assemble(
     paths: Sequence[Path],
     header: Mapping[str, Any],
     shared: Mapping[str, Tensor],
+    chosen: Sequence[int],
     parts: Sequence[Mapping[str, Tensor]],
+    groups: Sequence[Mapping[str, Tensor]],
 ) -> DiT:
     try:
-        return assemble(DiTConfig(**header["config"]), Factorization(**header["factorization"]), shared, parts)
+        factorization = Factorization.from_dict(header["factorization"]).select(chosen)
+        return assemble(DiTConfig(**header["config"]), factorization, shared, parts, groups)
     except RuntimeError as error:
         listed = ", ".join(map(str, paths))
         raise UserError(

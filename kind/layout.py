@@ -59,9 +59,12 @@ class Layout:
     def learngenes(self, backbone: str) -> Path:
         return self.root / "learngenes" / backbone / "learngenes.safetensors"
 
-    def tailors(self, backbone: str, count: int) -> list[Path]:
-        """One file a class, numbered in the order of pre-training classes (names may not fit a file name)."""
-        return [self.tailor_folder(backbone) / f"class_{index:04d}.safetensors" for index in range(count)]
+    def tailors(self, backbone: str, num_classes: int, num_groups: int = 0) -> list[Path]:
+        """One file a class, numbered in the order of pre-training classes (names may not fit a file name), then one a
+        group of classes that shares tailors."""
+        counts = {"class": num_classes, "group": num_groups}
+        names = [f"{owner}_{index:04d}.safetensors" for owner, count in counts.items() for index in range(count)]
+        return [self.tailor_folder(backbone) / name for name in names]
 
     def tailor_folder(self, backbone: str) -> Path:
         return self.learngenes(backbone).with_name("tailors")

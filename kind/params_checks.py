@@ -15,6 +15,7 @@ from kind.data.splits import split_sizes
 from kind.methods import METHODS
 from kind.params import axis_value
 from kind.params_messages import nearest, some
+from kind.params_ranks import backbone_problems, fits, known, repeated
 
 SPLITS = ("train", "validation", "test")
 
@@ -36,20 +37,20 @@ class Checks:
 
     def run(self) -> Iterator[str]:
         for check in (
-            self._seeds, self._splits, self._model, self._ranks, self._training, self._classes, self._shots,
+            self._seeds, self._splits, self._model, self._factorized, self._training, self._classes, self._shots,
             self._starts, self._method_problems, self._ablations, self._sampling, self._reference,
         ):  # fmt: skip
             yield from check()
 
     def _seeds(self) -> Iterator[str]:
         seeds = self.valid.get("seeds") or []
-        for seed in _repeated(seeds):
+        for seed in repeated(seeds):
             yield f"seeds: {seed} is named twice"
 
     def _splits(self) -> Iterator[str]:
         for name, data in self.data.items():
             fractions = self._fractions(name)
-            if fractions is None and _known(data.split):
+            if fractions is None and known(data.split):
                 shares = [getattr(data.split, split) for split in SPLITS]
                 yield (
                     f"data.{name}.split: train {shares[0]:g} + validation {shares[1]:g} + test {shares[2]:g} = "
@@ -68,7 +69,7 @@ class Checks:
 
     def _fractions(self, name: str) -> dict[str, float] | None:
         data = self.data.get(name)
-        if data is None or not _known(data.split):
+        if data is None or not known(data.split):
             return None
         fractions = {split: getattr(data.split, split) for split in SPLITS}
         return fractions if math.isclose(sum(fractions.values()), 1, abs_tol=1e-9) else None
@@ -91,23 +92,22 @@ class Checks:
         model = self.valid.get("model")
         return None if model is None else model.shape()
 
-    def _ranks(self) -> Iterator[str]:
+    def _factorized(self) -> Iterator[str]:
         shape = self._shape()
         for name, backbone in self.backbones.items():
-            if backbone.form != "kind" or shape is None or not _known(backbone):
-                continue
-            width, shared, own = shape.width, backbone.num_learngenes, backbone.num_tailors
-            if _active(backbone) > width:
-                yield (
-                    f"backbones.{name}: impossible rank: num_learngenes {shared} + num_tailors {own} = {shared + own} "
-                    f"components are active, but a matrix of width {width} has rank at most {width}"
-                )
-            elif self._num_seen() and not backbone.overcomplete and shared + self._num_seen() * own > width:
-                yield (
-                    f"backbones.{name}: impossible rank: num_learngenes {shared} + {self._num_seen()} classes x "
-                    f"num_tailors {own} = {shared + self._num_seen() * own} components exceed the rank {width} of a "
-                    f"matrix of width {width}; lower them or say `overcomplete: true`"
-                )
+            if backbone.form == "kind" and known(backbone):
+                width, classes = shape and shape.width, self.pretrain and self.pretrain.classes
+                yield from backbone_problems(f"backbones.{name}", backbone, width, classes or [])
+                yield from self._start_problem(name, backbone.start)
+
+    def _start_problem(self, name: str, start: str | None) -> Iterator[str]:
+        names = list(_mapping(self.content.get("backbones")))
+        if start is None:
+            return
+        if start not in names:
+            yield f"backbones.{name}.start: no backbone {start!r}{nearest(start, names)}; backbones: {_listed(names)}"
+        elif start in self.backbones and self.backbones[start].form != "dense":
+            yield f"backbones.{name}.start: {start!r} is of form {self.backbones[start].form}; a start is of form dense"
 
     def _num_seen(self) -> int:
         """Number of pre-training classes; 0 where it is not known."""
@@ -128,7 +128,7 @@ class Checks:
                 yield f"{where}.data: no data set {user.data!r}{nearest(user.data, names)}; data sets: {_listed(names)}"
                 continue
             classes, known = user.classes or [], self.classes.get(user.data)
-            for name in _repeated(classes):
+            for name in repeated(classes):
                 yield f"{where}.classes: {name!r} is named twice"
             for name in dict.fromkeys(classes) if known is not None else ():
                 if name not in known:
@@ -184,12 +184,10 @@ class Checks:
         shape = self._shape()
         for label, (method_name, options) in self.methods.items():
             method, backbone = METHODS[method_name], self.backbones.get(getattr(options, "backbone", None))
-            if shape is None or (backbone is not None and (backbone.form != method.start or not _known(backbone))):
+            if shape is None or (backbone is not None and (backbone.form != method.start or not known(backbone))):
                 continue
-            if method.start == "kind" and backbone is not None and _active(backbone) > shape.width:
+            if method.start == "kind" and backbone is not None and not fits(backbone, shape.width):
                 continue  # said of the backbone already
-            if method.start == "kind" and backbone is not None and not self._num_seen():
-                continue
             found: dict[str, list[str]] = {}
             for task_name, task in self.tasks.items():
                 if task.classes:
@@ -206,7 +204,7 @@ class Checks:
             where, entries, values = f"ablations.{name}", ablation.entries or [], {}
             if ablation.entries is not None and len(entries) < 2:
                 yield f"{where}.entries: an ablation compares two entries or more, found {len(entries)}"
-            for label in _repeated(entries):
+            for label in repeated(entries):
                 yield f"{where}.entries: {label!r} is named twice"
             for label in dict.fromkeys(entries):
                 if label not in labels:
@@ -280,20 +278,6 @@ class Checks:
                     f"evaluation.num_reference: {evaluation.num_reference} asked, but the {evaluation.reference} "
                     f"images of task {name} are {held}"
                 )
-
-
-def _known(section: Any) -> bool:
-    """Whether every field that cannot be left empty was read."""
-    return section is not None and all(getattr(section, name) is not None for name in type(section).model_fields)
-
-
-def _active(backbone: Any) -> int:
-    """Components of a matrix that one sample uses."""
-    return backbone.num_learngenes + backbone.num_tailors
-
-
-def _repeated(values: list) -> list:
-    return [value for value in dict.fromkeys(values) if values.count(value) > 1]
 
 
 def _mapping(value: Any) -> Mapping:

@@ -46,9 +46,17 @@ def test_a_backbone_comes_back_whole(build, model_inputs, tmp_path, sizes):
 def test_the_header_says_what_the_file_is(build, tmp_path, sizes):
     save_backbone(tmp_path / "backbone", build(**sizes), CLASSES, DIFFUSION)
     _, header = load_tensors(tmp_path / "backbone")
-    factorization = {"num_learngenes": 8, "num_tailors": 2, "null_gate": "true_class"} if sizes else None
+    factorization = {
+        "num_learngenes": 8,
+        "num_tailors": 2,
+        "null_gate": "true_class",
+        "matrices": ["q", "k", "v", "o", "in", "out"],
+        "groups": [],
+        "ranks": None,
+        "overcomplete": False,
+    }
     assert header == {
-        "format": "backbone/1",
+        "format": "backbone/2",
         "config": {
             "depth": 2,
             "width": 32,
@@ -59,7 +67,7 @@ def test_the_header_says_what_the_file_is(build, tmp_path, sizes):
             "num_classes": 5,
             "learned_variance": False,
         },
-        "factorization": factorization,
+        "factorization": factorization if sizes else None,
         "classes": CLASSES,
         "diffusion": {"schedule": "cosine", "prediction": "v", "learned_variance": False, "num_train_timesteps": 500},
     }
@@ -77,7 +85,7 @@ def test_parts_name_their_class_and_their_learngenes(parts):
     _, learngenes, tailors = parts
     for name, path in tailors.items():
         _, header = load_tensors(path)
-        assert (header["format"], header["class"], header["learngenes"]) == ("tailors/1", name, sha256(learngenes))
+        assert (header["format"], header["class"], header["learngenes"]) == ("tailors/2", name, sha256(learngenes))
         assert header["classes"] == CLASSES
 
 
@@ -118,12 +126,12 @@ def test_a_file_of_another_format_is_refused(parts, tmp_path):
     for call, message in [
         (
             lambda: load_backbone(learngenes),
-            "learngenes: a file of format 'learngenes/1', where 'backbone/1' is needed",
+            "learngenes: a file of format 'learngenes/2', where 'backbone/2' is needed",
         ),
-        (lambda: load_learngenes(backbone), "backbone: a file of format 'backbone/1', where 'learngenes/1' is needed"),
-        (lambda: recombine(tailors["3"], []), "format 'tailors/1', where 'learngenes/1' is needed"),
-        (lambda: recombine(learngenes, [learngenes]), "format 'learngenes/1', where 'tailors/1' is needed"),
-        (lambda: load_adapted(backbone, None), "format 'backbone/1', where 'adapted/1' is needed"),
+        (lambda: load_learngenes(backbone), "backbone: a file of format 'backbone/2', where 'learngenes/2' is needed"),
+        (lambda: recombine(tailors["3"], []), "format 'tailors/2', where 'learngenes/2' is needed"),
+        (lambda: recombine(learngenes, [learngenes]), "format 'learngenes/2', where 'tailors/2' is needed"),
+        (lambda: load_adapted(backbone, None), "format 'backbone/2', where 'adapted/2' is needed"),
     ]:
         with pytest.raises(UserError, match=message):
             call()

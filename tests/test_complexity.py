@@ -60,7 +60,7 @@ def test_macs_of_dit_are_the_published_ones(preset, exact, published):
 def test_macs_of_a_gated_model_are_those_of_the_components_that_it_uses(build):
     model = build(learngenes=8, tailors=2, num_classes=9)  # few components of many: the gathered form
     tokens = model.config.num_tokens
-    gains = sum(tokens * layer.num_active for _, layer in factorized_layers(model))  # h * s is no matrix product
+    gains = sum(tokens * layer.num_active(0) for _, layer in factorized_layers(model))  # h * s is no matrix product
     with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
         assert count_macs(model) == counted(model) + gains
     dense = build()
@@ -78,7 +78,7 @@ def test_macs_do_not_depend_on_how_many_classes_there_are(build):
 
 def test_active_parameters_are_those_of_a_model_of_one_class(build):
     model = build(learngenes=8, tailors=3)
-    shared, parts = take_apart(model)
+    shared, parts, _ = take_apart(model)
     one = assemble(model.config, model.factorization, shared, parts[:1])
     other_label_rows = 4 * model.config.width  # the label table counts whole
     assert count_active_parameters(model) == count_parameters(one) + other_label_rows

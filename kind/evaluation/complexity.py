@@ -15,29 +15,42 @@ def count_parameters(model: nn.Module) -> int:
 
 
 def count_active_parameters(model: DiT) -> int:
-    """All parameters but, for a gated model, the tailors of all classes save one (the label table counts whole)."""
-    idle = 0
-    for layer in model.modules():
-        if isinstance(layer, FactorizedLinear):
-            others = layer.gate.num_classes - 1
-            idle += max(0, others) * layer.num_tailors * (layer.in_features + layer.out_features + 1)
-    return count_parameters(model) - idle
+    """Of a gated model, all parameters but the tailors that a sample of its largest class does not use (the label table
+    counts whole)."""
+    idle = [
+        sum(
+            (layer.num_components - layer.num_active(label)) * (layer.in_features + layer.out_features + 1)
+            for layer in model.modules()
+            if isinstance(layer, FactorizedLinear)
+        )
+        for label in _labels(model)
+    ]
+    return count_parameters(model) - min(idle)
 
 
 def count_macs(model: DiT) -> int:
-    """Multiply-accumulates of one forward pass for one conditional image.
+    """Multiply-accumulates of one forward pass for one conditional image, of the class that costs most.
 
     Counts products of linears, the patch convolution and the two products of attention; the label and timestep
     embedders run once.  A factorized matrix counts its active components, R_active (in + out + 1) a token.
     Norms, activations and additions are left out, as is usual.
     """
+    return max(_macs_of_class(model, label) for label in _labels(model))
+
+
+def _labels(model: DiT) -> list[int | None]:
+    """The classes of a gated model, or None for one that has no tailors."""
+    return list(range(model.gate.num_classes)) or [None] if model.gate is not None else [None]
+
+
+def _macs_of_class(model: DiT, label: int | None) -> int:
     config = model.config
     tokens, total = config.num_tokens, 0
     for name, layer in model.named_modules():
         once = name.startswith("embedder.") or name == "proj_out_1" or name.endswith("norm1.linear")
         times = 1 if once else tokens
         if isinstance(layer, FactorizedLinear):
-            total += times * layer.num_active * (layer.in_features + layer.out_features + 1)
+            total += times * layer.num_active(label) * (layer.in_features + layer.out_features + 1)
         elif isinstance(layer, nn.Linear):
             total += times * layer.in_features * layer.out_features
         elif isinstance(layer, nn.Conv2d):

@@ -38,12 +38,10 @@ class LearngeneStart(MethodOptions):
 
 @dataclass(frozen=True)
 class Adaptation:
-    """What a method may know of a run: the task's number of classes, the seed, and how many tailors each matrix of the
-    factorized backbone had for all its classes together (0 for other backbones)."""
+    """What a method may know of a run: the task's number of classes, and the seed."""
 
     num_classes: int
     seed: int
-    seen_tailors: int = 0
 
 
 @dataclass(frozen=True)

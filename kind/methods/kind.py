@@ -10,17 +10,22 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from kind.methods import Adaptation, LearngeneStart, Method, block_linears
+from kind.methods import Adaptation, LearngeneStart, Method
+from kind.models.factorization import matrix_shape
 from kind.models.presets import Preset
 
 if TYPE_CHECKING:
     from kind.models.dit import DiT
 
 
+BUDGET_PER_WIDTH = 100 / 1024
+
+
 class Options(LearngeneStart):
     """num_tailors: per class and matrix; None: `tailor_budget` shared among the task's classes, at least 1.
 
-    tailor_budget: tailors of all classes per matrix; None: as many as the backbone was pre-trained with.
+    tailor_budget: tailors of all classes per matrix; None: 100 at width 1024 (DiT-L/2), in proportion to the width.
+        100 there is what the paper's number of trained parameters, 45.4 M, comes to (our derivation).
     null_gate: see `Factorization`; None: the backbone's.  With `learngenes` label-dropped samples train nothing but the
         null label's row, and guidance contrasts the task with what the backbone knew before; with `true_class` both
         halves of guidance adapt.
@@ -34,18 +39,19 @@ class Options(LearngeneStart):
     null_gate: Literal["learngenes", "true_class"] | None = None
 
 
-def tailors_per_class(options: Options, seen_tailors: int, num_classes: int) -> int:
-    """Tailors that each class of a task gets in every matrix; seen_tailors: those of all pre-training classes."""
+def tailors_per_class(options: Options, width: int, num_classes: int) -> int:
+    """Tailors that each class of a task gets in every matrix of a model of this width."""
     if options.num_tailors is not None:
         return options.num_tailors
-    return max(1, (options.tailor_budget or seen_tailors) // num_classes)
+    budget = options.tailor_budget or round(BUDGET_PER_WIDTH * width)
+    return max(1, budget // num_classes)
 
 
 def attach(model: DiT, options: Options, task: Adaptation) -> None:
     from kind.models.factorized import LEARNGENE_TENSORS, TAILOR_TENSORS
     from kind.models.learngene import add_fresh_tailors
 
-    count = tailors_per_class(options, task.seen_tailors, task.num_classes)
+    count = tailors_per_class(options, model.config.width, task.num_classes)
     if options.null_gate is not None:
         model.factorization = replace(model.factorization, null_gate=options.null_gate)
     add_fresh_tailors(model, task.num_classes, count, options.tailor_start, task.seed)
@@ -62,11 +68,13 @@ def attach(model: DiT, options: Options, task: Adaptation) -> None:
 
 def trainable_parameters(model: DiT, options: Options, task: Adaptation) -> int:
     """C * N_T * depth * sum over matrices of (in + out + 1), plus what the options unfreeze."""
-    shape = Preset(model.config.depth, model.config.width, model.config.num_heads, model.config.patch_size)
-    component = shape.depth * sum(inputs + outputs + 1 for inputs, outputs in block_linears(shape))
-    total = task.num_classes * model.factorization.num_tailors * component
-    if options.learngenes == "trained":
-        total += model.factorization.num_learngenes * component
+    factorization, total = model.factorization, 0
+    for name, kind in factorization.layers(model.config.depth):
+        component = sum(matrix_shape(kind, model.config.width)) + 1
+        ranks = factorization.layer_ranks(name, task.num_classes)
+        total += component * ranks.num_tailors
+        if options.learngenes == "trained":
+            total += component * ranks.num_learngenes
     if options.train_dense == "none":
         return total
     factors = ("learngene_u", "learngene_s", "learngene_v", "tailor_u", "tailor_s", "tailor_v")
@@ -81,11 +89,11 @@ def problem(options: Options, shape: Preset, backbone: object, num_seen_classes:
         return "num_tailors and tailor_budget are two ways to say one thing; give one"
     if backbone is None:
         return None
-    count = tailors_per_class(options, backbone.num_tailors * num_seen_classes, num_classes)
-    active = backbone.num_learngenes + count
+    count, learngenes = tailors_per_class(options, shape.width, num_classes), backbone.most_learngenes
+    active = learngenes + count
     if active > shape.width:
         return (
-            f"impossible rank: {backbone.num_learngenes} learngenes + {count} tailors a class = {active} active "
+            f"impossible rank: {learngenes} learngenes + {count} tailors a class = {active} active "
             f"components exceed the rank {shape.width}; lower num_tailors or tailor_budget"
         )
     return None

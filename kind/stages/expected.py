@@ -16,13 +16,13 @@ def check_backbone(context: Context, name: str, path: Path) -> None:
     """Raises UserError for a backbone, or learngenes, of other architecture, classes or diffusion than `name`."""
     experiment, header = context.experiment, read_header(path)
     backbone = experiment.backbones[name]
-    factorization = backbone.model_dump(include={"num_learngenes", "num_tailors", "null_gate"})
+    classes = experiment.pretrain.classes
     wanted = {
         **experiment.model.shape()._asdict(),
-        **(factorization if backbone.form == "kind" else {}),
+        **(backbone.factorization(classes).to_dict() if backbone.form == "kind" else {}),
         **experiment.diffusion.model_dump(),
         "form": backbone.form,
-        "classes": list(experiment.pretrain.classes),
+        "classes": list(classes),
     }
     parts = [header.get(key) or {} for key in ("config", "factorization", "diffusion")]
     found = {key: value for part in parts for key, value in part.items()}

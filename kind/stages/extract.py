@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from kind import recipes
 from kind.stages.context import Context, add_shared_arguments, read_context
@@ -21,7 +22,7 @@ def run(arguments: argparse.Namespace) -> None:
     layout, name = context.layout, arguments.backbone
     context.choose_backbone(name, "kind")
     learngenes = layout.learngenes(name)
-    tailors = layout.tailors(name, len(context.experiment.pretrain.classes))
+    tailors = tailor_files(context, name)
     Job(
         recipe=recipes.extract(context.experiment, name),
         inputs=[layout.backbone_model(name)],
@@ -38,5 +39,9 @@ def split(context: Context, name: str) -> None:
 
     layout = context.layout
     check_backbone(context, name, layout.backbone_model(name))
-    tailors = layout.tailors(name, len(context.experiment.pretrain.classes))
-    save_parts(layout.learngenes(name), tailors, layout.backbone_model(name))
+    save_parts(layout.learngenes(name), tailor_files(context, name), layout.backbone_model(name))
+
+
+def tailor_files(context: Context, name: str) -> list[Path]:
+    experiment = context.experiment
+    return context.layout.tailors(name, len(experiment.pretrain.classes), len(experiment.backbones[name].groups))

@@ -42,7 +42,7 @@ def train(context: Context, name: str, job: Job) -> dict:
     from kind.diffusion import Diffusion
     from kind.evaluation.complexity import describe_cost
     from kind.models.dit import build_dit
-    from kind.models.factorized import Factorization, factorize
+    from kind.models.factorized import factorize
     from kind.params import Sampling
     from kind.random_streams import derive_seed
     from kind.sampling import balanced_labels, sample_images
@@ -57,7 +57,7 @@ def train(context: Context, name: str, job: Job) -> dict:
     model = build_dit(config, derive_seed(settings.seed, "backbone"))  # both forms begin with the same draw
     null_gate = "learngenes"
     if backbone.form == "kind":
-        factorization = Factorization(backbone.num_learngenes, backbone.num_tailors, backbone.null_gate)
+        factorization = backbone.factorization(settings.classes)
         model, null_gate = factorize(model, factorization, derive_seed(settings.seed, "factorize")), backbone.null_gate
 
     outcome = run_training(

@@ -282,14 +282,14 @@ CASES = [
         "backbone where learngenes are needed",
         sealed(lambda p: p.copy(FACTORIZED, LEARNGENES)),
         FINETUNE_KIND,
-        "results/tiny/learngenes/kind/learngenes.safetensors: a file of format 'backbone/1', where 'learngenes/1' is needed\n"
+        "results/tiny/learngenes/kind/learngenes.safetensors: a file of format 'backbone/2', where 'learngenes/2' is needed\n"
         "  -> put the right file there, or delete it and run the stage that writes it again",
     ),
     Case(
         "extractor where a backbone is needed",
         sealed(lambda p: p.copy(EXTRACTOR, DENSE)),
         FINETUNE,
-        "results/tiny/backbones/dense/model.safetensors: a file of format None, where 'backbone/1' is needed\n"
+        "results/tiny/backbones/dense/model.safetensors: a file of format None, where 'backbone/2' is needed\n"
         "  -> put the right file there, or delete it and run the stage that writes it again",
     ),
     Case(

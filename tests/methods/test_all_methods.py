@@ -113,7 +113,7 @@ def test_training_changes_what_is_declared_and_nothing_else(name, given, starts,
 @each_method
 def test_the_formula_counts_what_is_trained(name, given, starts):
     model, options = attached(name, given, starts)
-    task = Adaptation(3, SEED, start_of(name, starts).seen_tailors)
+    task = Adaptation(3, SEED)
     counted = sum(p.numel() for p in trained_parameters(model).values()) - model.label_table.numel()
     assert METHODS[name].trainable_parameters(model, options, task) == counted
 
@@ -123,7 +123,7 @@ def test_the_formula_counts_what_is_trained(name, given, starts):
 def test_the_formula_counts_what_is_trained_at_the_papers_sizes(name, given, preset, monkeypatch):
     method, options = METHODS[name], METHODS[name].options.model_validate(given)
     monkeypatch.setattr("kind.models.learngene.draw_tailors", lambda *_: None)  # meta tensors have no values
-    task = Adaptation(num_classes=20, seed=0, seen_tailors=100)
+    task = Adaptation(num_classes=20, seed=0)
     with torch.device("meta"):
         model = DiT(DiTConfig(*PRESETS[preset], image_size=32, channels=4, num_classes=20, learned_variance=True))
         if method.start == "kind":
@@ -172,7 +172,7 @@ def test_saved_and_loaded_it_computes_the_same(name, given, starts, tmp_path):
     assert torch.equal(outputs(loaded.model.eval()), outputs(model))
     assert (loaded.classes, loaded.diffusion) == (CLASSES, Diffusion("cosine", "v"))
     assert loaded.header == header
-    assert header["format"] == "adapted/1"
+    assert header["format"] == "adapted/2"
     assert outputs(model).std() > 0.1
 
 
@@ -207,7 +207,7 @@ def test_files_that_do_not_fit_are_refused(name, given, starts, make_starts, tmp
     if start is not None:
         with pytest.raises(UserError, match="was trained from another start"):
             load_adapted(path, make_starts(seed=5).of(method.start))
-        with pytest.raises(UserError, match="format 'adapted/1', where '(backbone|learngenes)/1' is needed"):
+        with pytest.raises(UserError, match="format 'adapted/2', where '(backbone|learngenes)/2' is needed"):
             load_adapted(path, path)
     with pytest.raises(UserError, match="is needed"):
         load_adapted(starts.dense, start)
@@ -254,4 +254,4 @@ def test_a_method_that_unfreezes_nothing_trains_the_label_table_alone(starts):
 
 def test_fresh_weights_need_no_file():
     start = Start.fresh(DiTConfig(*PRESETS["micro/2"], image_size=8, channels=3, num_classes=3), seed=1)
-    assert (start.identity, start.diffusion, start.seen_tailors) == (None, None, 0)
+    assert (start.identity, start.diffusion) == (None, None)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 
@@ -15,23 +13,24 @@ from kind.methods.kind import tailors_per_class
 from kind.models.dit import LABEL_TABLE
 from kind.models.factorized import factorized_layers
 from kind.models.presets import PRESETS
+from kind.params import KindBackbone
 
 KIND = METHODS["kind"]
 
 
 def test_tailors_of_a_class():
-    assert tailors_per_class(KIND.options(num_tailors=4), 100, 7) == 4
-    assert tailors_per_class(KIND.options(tailor_budget=100), 42, 20) == 5
-    assert tailors_per_class(KIND.options(tailor_budget=100), 42, 7) == 14  # rounded down: within the budget
-    assert tailors_per_class(KIND.options(), 42, 7) == 6  # as many in all as the backbone had
-    assert tailors_per_class(KIND.options(), 42, 50) == 1
+    assert tailors_per_class(KIND.options(num_tailors=4), 1024, 7) == 4
+    assert tailors_per_class(KIND.options(tailor_budget=100), 64, 20) == 5
+    assert tailors_per_class(KIND.options(tailor_budget=100), 64, 7) == 14  # rounded down: within the budget
+    width = PRESETS["L/2"].width
+    assert [tailors_per_class(KIND.options(), width, classes) for classes in (1, 20, 150)] == [100, 5, 1]
+    assert tailors_per_class(KIND.options(), PRESETS["B/2"].width, 20) == 3  # 75 in all: in proportion to the width
 
 
-def test_a_task_gets_the_backbones_number_of_tailors(starts):
+def test_a_task_has_tailors_of_its_own_on_the_backbones_learngenes(starts):
     start = load_start("kind", starts.kind)
-    assert start.seen_tailors == 20  # 4 of each of 5 classes
-    model = adapt(start, KIND, KIND.options(), 3, seed=0, label_table="random")
-    assert {layer.num_tailors for _, layer in factorized_layers(model)} == {6}
+    model = adapt(start, KIND, KIND.options(tailor_budget=20), 3, seed=0, label_table="random")
+    assert {layer.ranks.tailor_counts for _, layer in factorized_layers(model)} == {(6, 6, 6)}
     assert {layer.num_learngenes for _, layer in factorized_layers(model)} == {12}
     names = {name.rsplit(".", 1)[-1] for name in trained_parameters(model) if name != LABEL_TABLE}
     assert names == {"tailor_u", "tailor_s", "tailor_v"}
@@ -43,7 +42,7 @@ def test_a_task_gets_the_backbones_number_of_tailors(starts):
 
 def test_ranks_that_cannot_be_are_a_problem():
     shape = PRESETS["micro/2"]
-    backbone = SimpleNamespace(num_learngenes=12, num_tailors=4)
+    backbone = KindBackbone(form="kind", num_learngenes=6, num_tailors=4, ranks={"o": {"num_learngenes": 12}})
     assert KIND.problem(KIND.options(num_tailors=20), shape, backbone, 5, 3) is None
     assert "33 active" in KIND.problem(KIND.options(num_tailors=21), shape, backbone, 5, 3)
     assert "give one" in KIND.problem(KIND.options(num_tailors=2, tailor_budget=9), shape, backbone, 5, 3)

@@ -25,8 +25,8 @@ def test_apart_and_together_is_the_identity(model):
 
 
 def test_every_number_of_the_model_is_in_exactly_one_part(model):
-    shared, parts = take_apart(model)
-    assert len(parts) == 5
+    shared, parts, groups = take_apart(model)
+    assert (len(parts), len(groups)) == (5, 0)
     total = sum(t.numel() for part in (shared, *parts) for t in part.values())
     assert total == sum(t.numel() for t in model.state_dict().values())
 
@@ -34,7 +34,7 @@ def test_every_number_of_the_model_is_in_exactly_one_part(model):
 @pytest.mark.parametrize("chosen", [[3], [4, 0], [2, 0, 1, 4, 3]], ids=str)
 @torch.no_grad()
 def test_chosen_classes_in_any_order_compute_what_the_full_model_does(model, model_inputs, chosen):
-    shared, parts = take_apart(model)
+    shared, parts, _ = take_apart(model)
     smaller = assemble(model.config, model.factorization, shared, [parts[label] for label in chosen]).eval()
     images, timesteps, _ = model_inputs(model)
     own = torch.arange(12) % (len(chosen) + 1)  # the null class too
@@ -57,8 +57,8 @@ def test_learngenes_alone_are_the_full_model_on_the_null_label(model, model_inpu
 
 
 def test_parts_that_do_not_fit_are_refused(build, model):
-    shared, parts = take_apart(model)
-    other_shared, other_parts = take_apart(build(learngenes=6, tailors=2))
+    shared, parts, _ = take_apart(model)
+    other_shared, other_parts, _ = take_apart(build(learngenes=6, tailors=2))
     with pytest.raises(RuntimeError, match="learngene_u"):
         assemble(model.config, model.factorization, other_shared, parts)
     with pytest.raises(RuntimeError, match="tailor_"):
@@ -81,7 +81,7 @@ def test_fresh_tailors_leave_the_learngenes_and_the_null_label_alone(model, mode
     for name, tensor in before.items():
         if "tailor_" not in name and "embedding_table" not in name:
             assert torch.equal(after[name], tensor), name
-    assert after["transformer_blocks.0.ff.net.0.proj.tailor_u"].shape == (3, 2, 128)
+    assert after["transformer_blocks.0.ff.net.0.proj.tailor_u"].shape == (6, 128)
     assert alone.factorization.num_tailors == 2
     images, timesteps, _ = model_inputs(model)
     expected = model(images, timesteps, torch.full((12,), 5))

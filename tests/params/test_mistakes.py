@@ -17,7 +17,7 @@ TRAINING = (
     "steps, batch_size, learning_rate, warmup_steps, learning_rate_schedule, weight_decay, gradient_clip, ema_decay, "
     "label_dropout, log_every"
 )
-KIND_KEYS = "form, num_learngenes, num_tailors, null_gate, overcomplete"
+KIND_KEYS = "form, num_learngenes, num_tailors, null_gate, overcomplete, matrices, ranks, class_tailors, groups, start"
 LETTERS_KEYS = "classes, images_per_class, size, faces, max_rotation, max_shear, min_scale, max_scale, max_shift, seed"
 
 # key, new value (... deletes), the one line of the message
