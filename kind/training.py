@@ -16,11 +16,12 @@ from kind.devices import autocast, peak_memory
 from kind.diffusion import Diffusion, Objective
 from kind.errors import UserError
 from kind.models.dit import DiT
+from kind.optimizer import Optimizer
 from kind.params import Training
 from kind.progress import Progress
 from kind.random_streams import batch_indices, stream
 
-STATE_FORMAT = 1
+STATE_FORMAT = 2
 LOG_COLUMNS = ("step", "loss", "learning_rate", "gradient_norm")
 
 
@@ -59,7 +60,6 @@ class _State:
     """Everything that resuming needs; random numbers need none (they depend on seed and step alone)."""
 
     step: int = 0
-    averaged: dict[str, Tensor] = field(default_factory=dict)
     snapshots: dict[int, dict[str, Tensor]] = field(default_factory=dict)
     log: list[dict[str, float]] = field(default_factory=list)
     seconds: float = 0.0
@@ -73,7 +73,15 @@ def train(model: DiT, images: Tensor, labels: Tensor, plan: Plan, state_path: Pa
 
     images: uint8 [N, C, H, W]; labels: int64 [N] below num_classes.  Raises UserError where the loss is not finite.
     """
-    return _Trainer(model, images, labels, plan, state_path, label).run()
+    gate = model.gate
+    if gate is not None:
+        # on a CPU zeroing and reading gradients of absent classes takes time, on a GPU counting the others' does
+        gate.sparse_gradients = next(model.parameters()).device.type == "cpu"
+    try:
+        return _Trainer(model, images, labels, plan, state_path, label).run()
+    finally:
+        if gate is not None:
+            gate.sparse_gradients = False
 
 
 class _Trainer:
@@ -82,14 +90,12 @@ class _Trainer:
         self.live_path = state_path.with_name("live.csv")  # the log so far, for whoever follows the job
         self.device = next(model.parameters()).device
         self.model = model.train()
-        self.images, self.labels = images.to(self.device), labels.to(self.device)
+        # labels stay on the CPU: what the gate does with them is decided there, without waiting for the device
+        self.images, self.labels = images.to(self.device), labels
         self.trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.objective = Objective(plan.diffusion, self.device)
-        settings = plan.settings
-        self.optimizer = torch.optim.AdamW(
-            self.trained.values(), lr=plan.learning_rate, weight_decay=settings.weight_decay, fused=True
-        )
-        self.state = _State(averaged={name: p.detach().clone() for name, p in self.trained.items()})
+        self.optimizer = Optimizer(model, self.trained, plan.settings.weight_decay)
+        self.state = _State()
 
     def run(self) -> Outcome:
         settings, state = self.plan.settings, self.state
@@ -110,7 +116,7 @@ class _Trainer:
                 self._log(losses, norms, rate)
                 losses, norms = [], []
             if state.step in self.plan.snapshot_steps:
-                state.snapshots[state.step] = {name: t.clone() for name, t in state.averaged.items()}
+                state.snapshots[state.step] = self.optimizer.averages()
             progress.update(note=f"loss {state.log[-1]['loss']:.4f}" if state.log else "")
             # only right after a log row, so that no half-gathered row is lost by a kill
             if at_log and time.monotonic() - saved_at >= self.plan.checkpoint_seconds and state.step < settings.steps:
@@ -122,27 +128,22 @@ class _Trainer:
     def _step(self, rate: float) -> tuple[Tensor, Tensor]:
         """One optimizer step; returns loss and gradient norm without waiting for the device."""
         settings, seed, step = self.plan.settings, self.plan.seed, self.state.step
-        chosen = batch_indices(len(self.images), settings.batch_size, step, seed).to(self.device)
-        images, labels = to_model_range(self.images[chosen]), self.labels[chosen]
+        chosen = batch_indices(len(self.images), settings.batch_size, step, seed)
+        images, labels = to_model_range(self.images[chosen.to(self.device)]), self.labels[chosen]
         noise, timesteps, dropped = self._draw(images.shape, step)
-        seen = torch.where(dropped, self.model.config.num_classes, labels)
-        gate_labels = labels if self.plan.null_gate == "true_class" else seen
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        labels_seen = torch.where(dropped, self.model.config.num_classes, labels)
+        gate_labels = labels if self.plan.null_gate == "true_class" else labels_seen
+        seen = labels_seen.to(self.device)
 
         def predict(noisy: Tensor, times: Tensor) -> Tensor:
             with autocast(self.plan.precision, self.device):
                 return self.model(noisy, times, seen, gate_labels)
 
         loss = self.objective.loss(predict, images, timesteps, noise).mean()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         loss.backward()
-        limit = settings.gradient_clip or math.inf
-        norm = torch.nn.utils.clip_grad_norm_(self.trained.values(), limit)
-        self.optimizer.step()
-        decay = average_decay(step, settings.ema_decay)
-        averaged = [self.state.averaged[name] for name in self.trained]
-        torch._foreach_lerp_(averaged, [p.detach() for p in self.trained.values()], 1 - decay)
+        limit, decay = settings.gradient_clip or math.inf, average_decay(step, settings.ema_decay)
+        norm = self.optimizer.step(gate_labels, rate, limit, decay)
         return loss.detach(), norm
 
     def _draw(self, shape: torch.Size, step: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -151,7 +152,7 @@ class _Trainer:
         noise = torch.randn(shape, generator=generator)
         timesteps = torch.randint(self.plan.diffusion.num_train_timesteps, shape[:1], generator=generator)
         dropped = torch.rand(shape[:1], generator=generator) < self.plan.settings.label_dropout
-        return noise.to(self.device), timesteps.to(self.device), dropped.to(self.device)
+        return noise.to(self.device), timesteps.to(self.device), dropped
 
     def _log(self, losses: list[Tensor], norms: list[Tensor], rate: float) -> None:
         loss, norm = torch.stack(losses).mean().item(), torch.stack(norms).mean().item()
@@ -215,7 +216,7 @@ class _Trainer:
             "resumes": state.resumes,
             "steps": state.step,
         }
-        averaged = state.snapshots | {state.step: state.averaged}
+        averaged = state.snapshots | {state.step: self.optimizer.averages()}
         return Outcome(
             averaged, {name: p.detach() for name, p in self.trained.items()}, state.log, cost, self.plan.precision
         )

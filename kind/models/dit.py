@@ -8,11 +8,13 @@ diffusers, so that its stock class loads our exports: the timestep frequencies (
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from kind.diffusers_parts import DiTTransformer2DModel
 from kind.models.gate import ClassGate
@@ -66,7 +68,8 @@ class DiT(nn.Module):
     """A class-conditional diffusion transformer whose blocks may hold factorized linears behind a class gate.
 
     Parameter names are diffusers', but for the one embedder, which is `embedder.*` here.
-    `gate` is None for an ordinary (dense) model.
+    `gate` is None for an ordinary (dense) model.  recompute_blocks: only the inputs of blocks are kept for the backward
+    pass (gradient checkpointing).
     """
 
     def __init__(self, config: DiTConfig):
@@ -74,6 +77,7 @@ class DiT(nn.Module):
         stock = DiTTransformer2DModel(**config.stock_arguments())
         self.config = config
         self.gate: ClassGate | None = None
+        self.recompute_blocks = False
         self.embedder = stock.transformer_blocks[0].norm1.emb
         self.embedder.class_embedder.dropout_prob = 0.0  # labels are dropped once, by the training objective
         self.pos_embed = stock.pos_embed
@@ -89,15 +93,36 @@ class DiT(nn.Module):
         labels: 0..num_classes, where num_classes is the null class.  gate_labels: whose tailors are used, if that
         differs from `labels` (null gate policy `true_class`).
         """
-        if self.gate is not None:
-            self.gate.open(labels if gate_labels is None else gate_labels)
+        if self.gate is None:
+            return self._predict(images, timesteps, labels)
+        opened = labels if gate_labels is None else gate_labels
+        if images.device.type != "cpu" or torch.compiler.is_compiling() or bool((opened[1:] >= opened[:-1]).all()):
+            self.gate.open(opened.to(images.device))
+            return self._predict(images, timesteps, labels)
+        order = opened.argsort(stable=True)  # classes together: see kind/models/gated_product.py
+        self.gate.open(opened[order])
+        sorted_output = self._predict(images[order], timesteps[order], labels[order])
+        return torch.empty_like(sorted_output).index_copy(0, order, sorted_output)
+
+    def _predict(self, images: Tensor, timesteps: Tensor, labels: Tensor) -> Tensor:
         hidden = self.pos_embed(images)
         conditioning = self.embedder(timesteps, labels, hidden_dtype=hidden.dtype)
+        recompute = self.recompute_blocks and torch.is_grad_enabled()
         for block in self.transformer_blocks:
-            hidden = block(hidden, timestep=conditioning)
+            hidden = self._checkpointed(block, hidden, conditioning) if recompute else block(hidden, timestep=conditioning)
         shift, scale = self.proj_out_1(F.silu(conditioning)).chunk(2, dim=1)
         hidden = self.norm_out(hidden) * (1 + scale[:, None]) + shift[:, None]
         return self._unpatchify(self.proj_out_2(hidden))
+
+    def _checkpointed(self, block: nn.Module, hidden: Tensor, conditioning: Tensor) -> Tensor:
+        """The block's output, with its inside computed again in the backward pass, behind the same gate."""
+        gate, opened = self.gate, self.gate and self.gate.opened
+
+        def run(hidden: Tensor, conditioning: Tensor) -> Tensor:
+            with nullcontext() if gate is None else gate.reopened(opened):
+                return block(hidden, timestep=conditioning)
+
+        return checkpoint(run, hidden, conditioning, use_reentrant=False)
 
     def _unpatchify(self, tokens: Tensor) -> Tensor:
         """[B, N, P * P * C] -> [B, C, H, W]."""

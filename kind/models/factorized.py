@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from kind.models.dit import DiT
 from kind.models.factorization import FACTORIZED, MATRICES, Factorization, LayerRanks
 from kind.models.gate import ClassGate
+from kind.models.gated_product import chunked_product, gathered_product
 
 __all__ = ["FACTORIZED", "MATRICES", "Factorization", "LayerRanks"]  # and what is defined here
 LEARNGENE_TENSORS = ("learngene_u", "learngene_s", "learngene_v")
@@ -82,7 +83,9 @@ class FactorizedLinear(nn.Module):
         return u, s, v
 
     def forward(self, inputs: Tensor) -> Tensor:
-        return self.masked_product(inputs)
+        if inputs.device.type == "cpu" and not torch.compiler.is_compiling():
+            return chunked_product(self, inputs)
+        return gathered_product(self, inputs)
 
     def masked_product(self, inputs: Tensor) -> Tensor:
         """y = U (g * s * V^T x) + b over all components, g the gate's 0/1 row: the form that defines the others."""

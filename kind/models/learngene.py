@@ -101,7 +101,7 @@ def add_fresh_tailors(model: DiT, num_classes: int, num_tailors: int, start: str
 
     The label table must already have the new classes' rows.  start: see `draw_tailors`.
     """
-    model.gate.num_classes, model.gate.groups = num_classes, ()
+    model.gate.renew(num_classes)
     model.factorization = model.factorization.with_tailors(num_classes, num_tailors)
     generator = torch.Generator().manual_seed(seed)
     for name, layer in factorized_layers(model):

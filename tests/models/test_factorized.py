@@ -16,10 +16,15 @@ from kind.models.factorized import (
     factorized_layers,
 )
 from kind.models.gate import ClassGate
+from kind.models.gated_product import chunked_product, gathered_product
 
 CLASSES, LEARNGENES, TAILORS, INPUTS, OUTPUTS = 6, 5, 3, 11, 7
 LABELS = torch.tensor([2, 0, 6, 2, 4, 6])  # 6 is the null class; classes 1, 3 and 5 are absent
-PRODUCTS = ["masked_product", "forward"]
+PRODUCTS = {
+    "masked": FactorizedLinear.masked_product,
+    "chunked": chunked_product,
+    "gathered": gathered_product,
+}
 
 
 def random_layer(dtype=torch.float64, labels=LABELS):
@@ -58,7 +63,7 @@ def output_and_gradients(layer, inputs, product):
 @pytest.mark.parametrize("product", PRODUCTS)
 def test_output_and_every_gradient_follow_the_definition(product, dtype, tolerance):
     layer, inputs = random_layer(dtype)
-    output, gradients = output_and_gradients(layer, inputs, getattr(layer, product))
+    output, gradients = output_and_gradients(layer, inputs, PRODUCTS[product].__get__(layer))
     exact, exact_inputs = random_layer()
     expected, expected_gradients = output_and_gradients(exact, exact_inputs, lambda x: by_definition(exact, x, LABELS))
     assert output.dtype == dtype
@@ -77,7 +82,7 @@ def test_output_and_every_gradient_follow_the_definition(product, dtype, toleran
 @pytest.mark.parametrize("product", PRODUCTS)
 def test_tailors_of_absent_classes_get_exactly_zero_gradient(product):
     layer, inputs = random_layer(torch.float32)
-    _, gradients = output_and_gradients(layer, inputs, getattr(layer, product))
+    _, gradients = output_and_gradients(layer, inputs, PRODUCTS[product].__get__(layer))
     for name in TAILOR_TENSORS:
         by_class = gradients[name].unflatten(0, (CLASSES, TAILORS))
         assert not by_class[[1, 3, 5]].any(), name
@@ -87,7 +92,7 @@ def test_tailors_of_absent_classes_get_exactly_zero_gradient(product):
 @pytest.mark.parametrize("product", PRODUCTS)
 def test_the_null_label_closes_all_tailors(product):
     layer, inputs = random_layer(labels=torch.full((3,), CLASSES))
-    output, gradients = output_and_gradients(layer, inputs, getattr(layer, product))
+    output, gradients = output_and_gradients(layer, inputs, PRODUCTS[product].__get__(layer))
     torch.testing.assert_close(output, inputs @ layer.dense_weight(None).T + layer.bias)
     assert not any(gradients[name].any() for name in TAILOR_TENSORS)
 
@@ -99,11 +104,11 @@ def test_dense_weight_is_what_a_sample_of_the_class_sees(label):
     torch.testing.assert_close(layer(inputs), inputs @ layer.dense_weight(label).T + layer.bias)
 
 
-@pytest.mark.parametrize("product", PRODUCTS[:2])
-def test_both_forms_work_under_bfloat16_autocast(product):
+@pytest.mark.parametrize("product", PRODUCTS)
+def test_all_forms_work_under_bfloat16_autocast(product):
     layer, inputs = random_layer(torch.float32)
     with torch.autocast("cpu", torch.bfloat16):
-        output = getattr(layer, product)(inputs)
+        output = PRODUCTS[product].__get__(layer)(inputs)
     torch.testing.assert_close(output.float(), layer(inputs), rtol=0.05, atol=0.5)
 
 
