@@ -121,12 +121,12 @@ def _saved(optimizer, model):
     return file
 
 
-def assert_same(found, expected, tolerance=1e-12):
+def assert_same(found, expected, tolerance=1e-10):
     for mine, other in zip(found[:2], expected[:2], strict=True):
         assert mine.keys() == other.keys()
         for name in other:
             torch.testing.assert_close(mine[name], other[name], rtol=tolerance, atol=tolerance, msg=name)
-    assert found[2] == pytest.approx(expected[2], rel=1e-12)
+    assert found[2] == pytest.approx(expected[2], rel=1e-9)
 
 
 @pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
@@ -139,7 +139,7 @@ def test_every_owner_has_an_adamw_of_its_own(counts, sparse, max_norm):
 @pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
 def test_accumulated_gradients_are_one_step(sparse):
     """Parts of a batch hold different owners; an owner of several parts takes one step."""
-    assert_same(ours(COUNTS["uneven"], sparse, parts=4, max_norm=0.05), naive(COUNTS["uneven"], 0.05), 1e-10)
+    assert_same(ours(COUNTS["uneven"], sparse, parts=4, max_norm=0.05), naive(COUNTS["uneven"], 0.05))
 
 
 @pytest.mark.parametrize("resume_at", [1, 31, STEPS - 1])
