@@ -75,9 +75,7 @@ def _measure_matrix(inputs: int, outputs: int, ranks: tuple[int, int], distinct:
             if repeat == 0:
                 found[name] = []  # the first run prepares
     saved = {name: _saved_bytes(form, parameters, x, options) for name, (form, parameters) in forms.items()}
-    return {
-        name: (min(t[0] for t in times), min(t[1] for t in times), saved[name]) for name, times in found.items()
-    }
+    return {name: (min(t[0] for t in times), min(t[1] for t in times), saved[name]) for name, times in found.items()}
 
 
 def _forms(inputs: int, outputs: int, ranks: tuple[int, int], labels: Tensor, device: str) -> Iterator:

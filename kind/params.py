@@ -33,12 +33,17 @@ class Section(BaseModel):
 
 
 class Compute(Section):
-    """Where and how jobs run.  Only `precision` is part of a recipe: the others move the last bits at most."""
+    """Where and how jobs run.  Only `precision` is part of a recipe: the others move the last bits at most.
+
+    recompute: what training computes again in the backward pass to save memory: the hidden activations of factorized
+    matrices (`hidden`: no more memory than a dense model), or all inside a block (`blocks`: gradient checkpointing).
+    """
 
     threads: PositiveInt = 1
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     checkpoint_seconds: PositiveFloat = 60.0
+    recompute: Literal["nothing", "hidden", "blocks"] = "nothing"
 
 
 class Split(Section):
@@ -274,6 +279,10 @@ class Experiment(Section):
     def backbone_of(self, label: str) -> str | None:
         """Name of the backbone that a methods entry starts from; None for a method that starts from nothing."""
         return getattr(self.method_options(label), "backbone", None)
+
+    def start_of_backbone(self, name: str) -> str | None:
+        """The dense backbone whose trained weights a factorized one begins with; None for a fresh draw."""
+        return getattr(self.backbones[name], "start", None)
 
     def axis_value(self, label: str, axis: str) -> float | None:
         """The number that a methods entry stands for on the axis of an ablation; None where it has none."""

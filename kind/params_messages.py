@@ -7,7 +7,7 @@ import math
 import reprlib
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -84,6 +84,13 @@ def _in_file(annotation: Any, location: tuple) -> tuple[list, list[type[BaseMode
     """pydantic's path without the levels that the file has not (the chosen form of a union), and the models there."""
     path, models, annotations = [], _models([annotation]), [annotation]
     for part in location:
+        if part == "[key]":  # pydantic's word for a mistake in the key before
+            break
+        if mappings := [arguments for one in annotations if get_origin(one) is dict and (arguments := get_args(one))]:
+            path.append(part)
+            annotations = [value for _, value in mappings]
+            models = _models(annotations)
+            continue
         if len(models) > 1 and (chosen := [model for model in models if part in _tag_values(model)]):
             models = chosen
             continue

@@ -109,7 +109,9 @@ class DiT(nn.Module):
         conditioning = self.embedder(timesteps, labels, hidden_dtype=hidden.dtype)
         recompute = self.recompute_blocks and torch.is_grad_enabled()
         for block in self.transformer_blocks:
-            hidden = self._checkpointed(block, hidden, conditioning) if recompute else block(hidden, timestep=conditioning)
+            hidden = (
+                self._checkpointed(block, hidden, conditioning) if recompute else block(hidden, timestep=conditioning)
+            )
         shift, scale = self.proj_out_1(F.silu(conditioning)).chunk(2, dim=1)
         hidden = self.norm_out(hidden) * (1 + scale[:, None]) + shift[:, None]
         return self._unpatchify(self.proj_out_2(hidden))

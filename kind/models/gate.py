@@ -89,7 +89,11 @@ class ClassGate:
         key = (ranks, device)
         if key not in self._tables:
             rows = [
-                [row for owner in self.owners_of(label) for row in range(*ranks.rows_of_owner(owner).indices(sys.maxsize))]
+                [
+                    row
+                    for owner in self.owners_of(label)
+                    for row in range(*ranks.rows_of_owner(owner).indices(sys.maxsize))
+                ]
                 for label in range(self.num_classes + 1)
             ]
             most = max(map(len, rows))

@@ -275,7 +275,9 @@ def gathered_product(layer: Any, inputs: Tensor) -> Tensor:
         return shared
     labels = gate.labels.to(inputs.device)
     rows, used = rows[labels], used[labels].to(layer.tailor_s.dtype)
-    own_u, own_v = (F.embedding(rows, weight, sparse=gate.sparse_gradients) for weight in (layer.tailor_u, layer.tailor_v))
+    own_u, own_v = (
+        F.embedding(rows, weight, sparse=gate.sparse_gradients) for weight in (layer.tailor_u, layer.tailor_v)
+    )
     gains = F.embedding(rows, layer.tailor_s[:, None], sparse=False)[..., 0] * used
     x = inputs.flatten(1, -2) if inputs.dim() > 2 else inputs[:, None]
     hidden = torch.bmm(x, (own_v * gains[:, :, None]).mT.to(x.dtype))

@@ -271,7 +271,8 @@ def backbone_facts(backbones: Sequence[BackboneRecord]) -> list[tuple[str, list[
         total = number((backbone.record.get("parameters") or {}).get("deployed"))
         seconds, memory = (number(backbone.cost.get(key)) for key in ("train_seconds", "peak_memory_bytes"))
         steps = backbone.cost.get("steps", backbone.losses[0][-1] if backbone.losses[0] else None)
-        rows.append((backbone.name, [
+        marked = ((backbone.record.get("recipe") or {}).get("backbone") or {}).get("overcomplete")
+        rows.append((f"{backbone.name} (overcomplete)" if marked else backbone.name, [
             MISSING if total is None else short_count(total),
             MISSING if steps is None else f"{steps:,}",
             MISSING if seconds is None else fixed(seconds, 1) if seconds < 1000 else fixed(seconds, 0),

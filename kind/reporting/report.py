@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kind.artifacts import write_csv, write_json, write_text
+from kind.methods import METHODS
 from kind.reporting import grids, plots
 from kind.reporting.comparisons import (
     HEADLINE,
@@ -30,7 +31,7 @@ from kind.reporting.runs import (
     number,
     run_rows,
 )
-from kind.reporting.tables import write_table
+from kind.reporting.tables import with_note, write_table
 
 __all__ = ["HEADLINE", "load_runs", "write_report"]
 
@@ -66,6 +67,8 @@ def write_report(
         "cost": cost_table("Cost of every run", runs, methods, seeds, by_task=True),
         "memorisation": memorisation_table("Distance to the training images", runs, methods, seeds, by_task=True),
     }
+    note = overcomplete_note(params.get("backbones") or {}, methods)
+    summary = {name: with_note(table, note) for name, table in summary.items()}
     for name, table in summary.items():
         if table:
             write_table(table, output / "summary", name)
@@ -74,7 +77,7 @@ def write_report(
     for task, entry in tasks.items():
         of_task = select(runs, task=task)
         metrics = headline_metrics(of_task, headline)
-        quality = quality_table(task, of_task, methods, seeds)
+        quality = with_note(quality_table(task, of_task, methods, seeds), note)
         write_table(quality, output / "tables", task)
         classes = [str(name) for name in entry.get("classes", ())]
         panels = _panels(folder, of_task, task, classes, methods, seeds)
@@ -85,9 +88,12 @@ def write_report(
                 entry=entry,
                 runs=of_task,
                 quality=quality,
-                cost=cost_table(f"Cost on {task}", of_task, methods, seeds, by_task=False),
-                memorisation=memorisation_table(
-                    f"Distance to the training images of {task}", of_task, methods, seeds, by_task=False
+                cost=with_note(cost_table(f"Cost on {task}", of_task, methods, seeds, by_task=False), note),
+                memorisation=with_note(
+                    memorisation_table(
+                        f"Distance to the training images of {task}", of_task, methods, seeds, by_task=False
+                    ),
+                    note,
                 ),
                 panels=panels,
                 trade_off=_trade_off(output / "plots", task, of_task, styles, metrics[0]),
@@ -171,6 +177,25 @@ def _metric_curve(
         series.append(plots.Series(method, styles[method], points))
     title = label.with_arrow(metric_names(runs)[metric])
     return plots.line_plot(folder, f"{task}_{label.base}", series, title, f"{task}: {name}", markers=True)
+
+
+def overcomplete_note(
+    backbones: Mapping[str, Mapping[str, Any]], methods: Mapping[str, Mapping[str, Any]]
+) -> str | None:
+    """What every table says of methods whose backbone may hold more components than a matrix has rank."""
+    named = []
+    for label, entry in methods.items():
+        method = METHODS.get((entry or {}).get("method", label))
+        default = method and method.options.model_fields.get("backbone")
+        backbone = (entry or {}).get("backbone", default.default if default else None)
+        if (backbones.get(backbone) or {}).get("overcomplete"):
+            named.append(f"{label} (backbone {backbone})")
+    if not named:
+        return None
+    return (
+        f"Overcomplete: {', '.join(named)}. The backbone may hold more components than its matrices have rank; a choice "
+        "of this project, not the paper's."
+    )
 
 
 def _backbone_plot(folder: Path, backbones: Sequence[BackboneRecord]) -> plots.Plot | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +139,10 @@ def _mark_best(cells: list[Cell], direction: str | None) -> list[Cell]:
         else cell
         for cell in cells
     ]
+
+
+def with_note(table: Table | None, note: str | None) -> Table | None:
+    return replace(table, notes=[*table.notes, note]) if table and note else table
 
 
 # --- writing ----------------------------------------------------------------------------------------------------

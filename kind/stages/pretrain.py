@@ -23,9 +23,13 @@ def run(arguments: argparse.Namespace) -> None:
     context = read_context(arguments)
     layout, name = context.layout, arguments.backbone
     context.choose("backbones", name)
+    start = context.experiment.start_of_backbone(name)
     job = Job(
         recipe=recipes.pretrain(context.experiment, name),
-        inputs=layout.data_files(context.experiment.pretrain.data),
+        inputs=[
+            *layout.data_files(context.experiment.pretrain.data),
+            *([layout.backbone_model(start)] if start else []),
+        ],
         outputs=layout.backbone_files(name),
         record=layout.record(layout.backbone(name), "pretrain"),
         state=layout.state("pretrain", name),
@@ -38,7 +42,7 @@ def train(context: Context, name: str, job: Job) -> dict:
     import torch
 
     from kind.artifacts import save_arrays
-    from kind.checkpoints import save_backbone
+    from kind.checkpoints import load_backbone, save_backbone
     from kind.diffusion import Diffusion
     from kind.evaluation.complexity import describe_cost
     from kind.models.dit import build_dit
@@ -46,15 +50,22 @@ def train(context: Context, name: str, job: Job) -> dict:
     from kind.params import Sampling
     from kind.random_streams import derive_seed
     from kind.sampling import balanced_labels, sample_images
+    from kind.stages.expected import check_backbone
     from kind.stages.images import load_images
-    from kind.stages.training_job import fresh_config, run_training, write_history
+    from kind.stages.training_job import check_images, fresh_config, run_training, write_history
 
     experiment, layout = context.experiment, context.layout
     settings, backbone = experiment.pretrain, experiment.backbones[name]
     data = load_images(context, settings.data, "train", settings.classes)
     diffusion = Diffusion(**experiment.diffusion.model_dump())
     config = fresh_config(context, data, len(settings.classes))
-    model = build_dit(config, derive_seed(settings.seed, "backbone"))  # both forms begin with the same draw
+    start = experiment.start_of_backbone(name)
+    if start:
+        check_backbone(context, start, layout.backbone_model(start))
+        model = load_backbone(layout.backbone_model(start)).model
+        check_images(data, model.config, f"backbones.{name}")
+    else:
+        model = build_dit(config, derive_seed(settings.seed, "backbone"))  # both forms begin with the same draw
     null_gate = "learngenes"
     if backbone.form == "kind":
         factorization = backbone.factorization(settings.classes)

@@ -77,6 +77,9 @@ def run_training(
             flush=True,
         )
     images = torch.from_numpy(data.images).permute(0, 3, 1, 2).contiguous()
+    model.recompute_blocks = compute.recompute == "blocks"
+    if model.gate is not None:
+        model.gate.recompute = compute.recompute == "hidden"
     return train(model.to(device), images, torch.from_numpy(data.labels), plan, state / "training.pt", label)
 
 

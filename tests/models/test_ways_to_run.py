@@ -59,7 +59,12 @@ def test_a_mixed_batch_with_dropped_labels_equals_its_samples_one_by_one(model, 
         alone = model(images[one], timesteps[one], seen[one], gates[one])
         torch.testing.assert_close(together[one], alone, rtol=1e-5, atol=1e-5)
         other = model(images[one], timesteps[one], seen[one], seen[one] if policy == "true_class" else labels[one])
-        if gates[index] != 5 and seen[index] != gates[index] or policy == "learngenes" and index % 3 == 0 != labels[index]:
+        if (
+            gates[index] != 5
+            and seen[index] != gates[index]
+            or policy == "learngenes"
+            and index % 3 == 0 != labels[index]
+        ):
             assert not torch.allclose(other, alone, atol=1e-3)
 
 

@@ -2,6 +2,28 @@
 
 from __future__ import annotations
 
+from kind.models.factorization import Factorization
+from kind.params import KindBackbone
+
+
+def test_a_backbone_says_its_factorization():
+    options = {"form": "kind", "num_learngenes": 5, "num_tailors": 2}
+    assert KindBackbone(**options).factorization(["a", "b"]) == Factorization(5, 2)
+    given = KindBackbone(
+        **options,
+        matrices=["q", "adaln"],
+        ranks={"adaln": {"num_tailors": 3}, "q": {"num_learngenes": 4}},
+        class_tailors={"b": 0},
+        groups={"pair": {"classes": ["c", "a"], "num_tailors": 1}},
+        overcomplete=True,
+        null_gate="true_class",
+    )
+    assert given.factorization(["a", "b", "c"]) == Factorization(
+        {"q": 4, "adaln": 5}, {"q": (2, 0, 2), "adaln": (3, 0, 3)}, "true_class", ("q", "adaln"), (((2, 0), 1),),
+        overcomplete=True,
+    )  # fmt: skip
+    assert given.most_learngenes == 5
+
 
 def test_a_method_has_its_own_options_and_defaults(load):
     experiment = load(**{"methods.lora": {"rank": 8, "learning_rate": 5.0e-3}})

@@ -28,7 +28,7 @@ UNKNOWN_KEYS = [
         "compute",
         {"thread": 1},
         "compute.thread: unknown key (did you mean 'threads'?); allowed: threads, device, precision, "
-        "checkpoint_seconds",
+        "checkpoint_seconds, recompute",
     ),
     (
         "data.digits.sauce",
@@ -195,6 +195,38 @@ COMBINATIONS = [
      "components are active, but a matrix of width 32 has rank at most 32"),
     ("backbones.kind.num_tailors", 5, "backbones.kind: impossible rank: num_learngenes 20 + 3 classes x num_tailors 5 "
      "= 35 components exceed the rank 32 of a matrix of width 32; lower them or say `overcomplete: true`"),
+    ("backbones.kind.matrices", ["q", "adaln", "q"], "backbones.kind.matrices: 'q' is named twice"),
+    ("backbones.kind.matrices", ["q", "adaline"], "backbones.kind.matrices.1: 'adaline' is not allowed (did you mean "
+     "'adaln'?); allowed: 'adaln', 'q', 'k', 'v', 'o', 'in' or 'out'"),
+    ("backbones.kind.ranks", {"adaln": {"num_tailors": 1}}, "backbones.kind.ranks: 'adaln' is not factorized; matrices: "
+     "q, k, v, o, in, out"),
+    ("backbones.kind.ranks", {"o": {"num_learngenes": 29}}, "backbones.kind.ranks.o: impossible rank: num_learngenes 29 "
+     "+ num_tailors 4 = 33 components are active, but a matrix of width 32 has rank at most 32"),
+    ("backbones.kind.ranks", {"o": {"num_learngene": 2}}, "backbones.kind.ranks.o.num_learngene: unknown key (did you "
+     "mean 'num_learngenes'?); allowed: num_learngenes, num_tailors"),
+    ("backbones.kind.ranks", {"p": {"num_learngenes": 2}}, "backbones.kind.ranks.p: 'p' is not allowed; allowed: "
+     "'adaln', 'q', 'k', 'v', 'o', 'in' or 'out'"),
+    ("backbones.kind.groups", {"round": {"classes": [0], "num_tailor": 1, "num_tailors": 1}}, "backbones.kind.groups."
+     "round.num_tailor: unknown key (did you mean 'num_tailors'?); allowed: classes, num_tailors"),
+    ("backbones.kind.class_tailors", {"2": 13}, "backbones.kind: impossible rank: num_learngenes 20 + 13 tailors of "
+     "class '2' = 33 components are active, but a matrix of width 32 has rank at most 32"),
+    ("backbones.kind.class_tailors", {"2": 5}, "backbones.kind: impossible rank: num_learngenes 20 + 13 tailors of "
+     "classes and groups = 33 components exceed the rank 32 of a matrix of width 32; lower them or say `overcomplete: "
+     "true`"),
+    ("backbones.kind.class_tailors", {"3": 1}, "backbones.kind.class_tailors: no pre-training class '3'; classes: 0, 1, "
+     "2"),
+    ("backbones.kind.groups", {"round": {"classes": [0, 3], "num_tailors": 1}}, "backbones.kind.groups.round.classes: no "
+     "pre-training class '3'; classes: 0, 1, 2"),
+    ("backbones.kind.groups", {"round": {"classes": [0, 0], "num_tailors": 1}}, "backbones.kind.groups.round.classes: "
+     "'0' is named twice"),
+    ("backbones.kind.groups", {"round": {"classes": [0, 1], "num_tailors": 9}}, "backbones.kind: impossible rank: "
+     "num_learngenes 20 + 13 tailors of class '0' = 33 components are active, but a matrix of width 32 has rank at most "
+     "32"),
+    ("backbones.kind.start", "dens", "backbones.kind.start: no backbone 'dens' (did you mean 'dense'?); backbones: "
+     "dense, kind"),
+    ("backbones.kind.start", "kind", "backbones.kind.start: 'kind' is of form kind; a start is of form dense"),
+    ("compute", {"recompute": "block"}, "compute.recompute: 'block' is not allowed (did you mean 'blocks'?); allowed: "
+     "'nothing', 'hidden' or 'blocks'"),
     ("methods.kind.num_tailors", 13, "methods.kind: impossible rank: 20 learngenes + 13 tailors a class = 33 active "
      "components exceed the rank 32; lower num_tailors or tailor_budget"),
     ("methods.kind", {"num_tailors": 1, "tailor_budget": 3}, "methods.kind: num_tailors and tailor_budget are two ways "
@@ -247,6 +279,11 @@ FINE = [
     ("methods.lora.rank", 32),
     ("methods.kind.num_tailors", 12),
     ("backbones.kind.overcomplete", True),
+    ("backbones.kind.matrices", ["adaln", "q"]),
+    ("backbones.kind.ranks", {"o": {"num_learngenes": 2}, "in": {"num_tailors": 3}}),
+    ("backbones.kind.class_tailors", {0: 0, "2": 8}),
+    ("backbones.kind.start", "dense"),
+    ("backbones.kind.start", None),
     ("pretrain.classes", ["0", 1, "2"]),
     ("data.letters.split", {"train": 0.1, "validation": 0.2, "test": 0.7}),  # 0.1 + 0.2 + 0.7 is not quite 1 in floats
 ]

@@ -144,6 +144,22 @@ def test_cost_table_counts_the_label_table(finished):
     assert float(row["peak_memory_bytes.mean"]) == 9.1e8
 
 
+def test_every_table_says_which_methods_start_from_an_overcomplete_backbone(experiment, tmp_path, monkeypatch):
+    plain = synthetic.params
+    backbones = {"dense": {"form": "dense"}, "kind": {"form": "kind", "overcomplete": True}}
+    monkeypatch.setattr(synthetic, "params", lambda *given: plain(*given) | {"backbones": backbones})
+    output = report(experiment, tmp_path / "report")
+    tables = [*output.glob("summary/*.md"), *output.glob("tables/*.md"), *output.glob("summary/*.tex")]
+    assert len(tables) >= 8
+    for path in tables:
+        assert "Overcomplete: kind (backbone kind)." in path.read_text(), path
+    assert (output / "index.html").read_text().count("Overcomplete: kind (backbone kind).") >= 7
+
+
+def test_no_table_speaks_of_overcomplete_backbones_that_there_are_not(finished):
+    assert "vercomplete" not in (finished / "index.html").read_text()
+
+
 class Loads(html.parser.HTMLParser):
     """Everything that a page would fetch, and its tags."""
 

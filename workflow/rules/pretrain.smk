@@ -5,9 +5,16 @@ def data_of_pretraining(wildcards):
     return layout_of(wildcards).data_files(experiment_of(wildcards).pretrain.data)
 
 
+def start_of_backbone(wildcards):
+    """The trained dense backbone that a factorized one is made from, if it is."""
+    start = experiment_of(wildcards).start_of_backbone(wildcards.backbone)
+    return [layout_of(wildcards).backbone_model(start)] if start else []
+
+
 rule pretrain:
     input:
         data_of_pretraining,
+        start_of_backbone,
     output:
         ANY.backbone_files("{backbone}"),
         record=ANY.record(ANY.backbone("{backbone}"), "pretrain"),
