@@ -37,13 +37,14 @@ def main() -> None:
     parser.add_argument("--distinct", nargs="+", type=int, default=[1, 8, 32], help="classes in the batch")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--cpu-time", action="store_true", help="for a busy machine; wants --threads 1")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="B/2 with 8 classes and a batch of 8, twice")
     options = parser.parse_args()
     if options.quick:
         options.presets, options.distinct, options.batch, options.repeats = ["B/2"], [8], 8, 2
     torch.set_num_threads(options.threads)
-    name = torch.cuda.get_device_name() if options.device == "cuda" else f"{options.threads} CPU threads"
+    name = torch.cuda.get_device_name() if options.device == "cuda" else f"{options.threads} CPU threads{', CPU time' if options.cpu_time else ''}"
     print(f"torch {torch.__version__}, {name}, {options.dtype}, batch {options.batch} x {TOKENS} tokens, 150 classes")
     for preset in options.presets:
         for distinct in options.distinct:
@@ -132,20 +133,20 @@ def _peft(inputs: int, outputs: int, ranks: tuple[int, int], labels: Tensor, dev
 def _once(form: Callable, parameters: list, x: Tensor, gradient: Tensor, options, forward_only: bool) -> tuple:
     for parameter in (x, *parameters):
         parameter.grad = None
-    started = _now(x)
+    started = _now(x, options)
     with torch.autocast(x.device.type, torch.bfloat16, enabled=options.dtype == "bfloat16"):
         y = form(x) if not forward_only else form(x.detach())
-    forward = _now(x) - started
+    forward = _now(x, options) - started
     if forward_only:
         return forward, float("nan")
     y.backward(gradient.to(y.dtype))
-    return forward, _now(x) - started
+    return forward, _now(x, options) - started
 
 
-def _now(x: Tensor) -> float:
+def _now(x: Tensor, options: argparse.Namespace) -> float:
     if x.is_cuda:
         torch.cuda.synchronize()
-    return time.perf_counter()
+    return time.process_time() if options.cpu_time else time.perf_counter()
 
 
 def _saved_bytes(form: Callable, parameters: list, x: Tensor, options) -> int:
@@ -159,9 +160,9 @@ def _saved_bytes(form: Callable, parameters: list, x: Tensor, options) -> int:
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=options.dtype == "bfloat16"):
-            y = form(x)
+    autocast = torch.autocast(x.device.type, torch.bfloat16, enabled=options.dtype == "bfloat16")
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor), autocast:
+        y = form(x)
     del y
     return sum(kept.values())
 

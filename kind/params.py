@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, Field
 
 from kind.data.sources import SOURCES
 from kind.methods import METHODS
-from kind.models.factorization import FACTORIZED, MATRICES, Factorization
 from kind.models.presets import PRESETS, Preset
-
-LARGEST_INT = 2**63 - 1  # what torch and numpy take as a seed
-PositiveInt = Annotated[int, Field(ge=1, le=LARGEST_INT)]
-NaturalInt = Annotated[int, Field(ge=0, le=LARGEST_INT)]
-PositiveFloat = Annotated[float, Field(gt=0)]
-Share = Annotated[float, Field(ge=0, lt=1)]
-
-
-def _class_name(value: Any) -> Any:
-    """Digits may be written as numbers; `no` and `on` are booleans to YAML and must be quoted."""
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-ClassName = Annotated[str, BeforeValidator(_class_name), Field(min_length=1)]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
-    may_be_none: ClassVar[tuple[str, ...]] = ()  # fields that, when None, were not simply unreadable
+from kind.params_backbones import Backbone
+from kind.params_types import ClassName, NaturalInt, PositiveFloat, PositiveInt, Section, Share
 
 
 class Compute(Section):
@@ -79,76 +61,6 @@ class DiffusionParams(Section):
     prediction: Literal["epsilon", "v"] = "epsilon"
     learned_variance: bool = False
     num_train_timesteps: PositiveInt = 1000
-
-
-class DenseBackbone(Section):
-    form: Literal["dense"]
-
-
-class MatrixRanks(Section):
-    """Counts of one kind of matrix, in place of the backbone's."""
-
-    num_learngenes: PositiveInt | None = None
-    num_tailors: PositiveInt | None = None
-
-
-class TailorGroup(Section):
-    """Classes that share tailors, beside those of their own (a superclass)."""
-
-    classes: Annotated[list[ClassName], Field(min_length=1)]
-    num_tailors: PositiveInt
-
-
-class KindBackbone(Section):
-    """A factorized backbone; see `Factorization`.  All options but the six matrices are our choice.
-
-    ranks: counts of single kinds of matrices; class_tailors: tailors of single classes, in every matrix; groups: by
-    name, classes that share tailors; start: the dense backbone whose trained weights are taken apart; None: a fresh
-    draw.  overcomplete: allow more components in all than the rank of a matrix.
-    """
-
-    may_be_none: ClassVar[tuple[str, ...]] = ("start",)
-    form: Literal["kind"]
-    num_learngenes: PositiveInt
-    num_tailors: PositiveInt
-    null_gate: Literal["learngenes", "true_class"] = "learngenes"
-    overcomplete: bool = False
-    matrices: Annotated[list[Literal[tuple(MATRICES)]], Field(min_length=1)] = list(FACTORIZED)
-    ranks: dict[Literal[tuple(MATRICES)], MatrixRanks] = {}
-    class_tailors: dict[ClassName, NaturalInt] = {}
-    groups: dict[str, TailorGroup] = {}
-    start: str | None = None
-
-    @property
-    def most_learngenes(self) -> int:
-        """In one matrix."""
-        own = (self.ranks.get(kind) or MatrixRanks() for kind in self.matrices)
-        return max(ranks.num_learngenes or self.num_learngenes for ranks in own)
-
-    def factorization(self, classes: Sequence[str]) -> Factorization:
-        """Of a model of these classes."""
-        learngenes, tailors = {}, {}
-        for kind in self.matrices:
-            own = self.ranks.get(kind) or MatrixRanks()
-            learngenes[kind] = own.num_learngenes or self.num_learngenes
-            tailors[kind] = count = own.num_tailors or self.num_tailors
-            if self.class_tailors:
-                tailors[kind] = tuple(self.class_tailors.get(name, count) for name in classes)
-        # one number where one says it all
-        return Factorization(
-            num_learngenes=learngenes if self.ranks else self.num_learngenes,
-            num_tailors=tailors if self.ranks else tailors[self.matrices[0]],
-            null_gate=self.null_gate,
-            matrices=tuple(self.matrices),
-            groups=tuple(
-                (tuple(classes.index(name) for name in group.classes), group.num_tailors)
-                for group in self.groups.values()
-            ),
-            overcomplete=self.overcomplete,
-        )
-
-
-Backbone = Annotated[DenseBackbone | KindBackbone, Field(discriminator="form")]
 
 
 class Training(Section):

@@ -16,8 +16,8 @@ class ClassGate:
     """Binary gate over owners of tailors: a sample uses the tailors of its own class, and of the groups that its class
     is in, and no others.
 
-    sparse_gradients: tailors get sparse gradients, of the rows that the batch uses (`OwnerAdamW` wants them); dense ones
-        have a row for every tailor, zero where no sample used it.
+    sparse_gradients: tailors get sparse gradients, of the rows that the batch uses; dense ones have a row for every
+        tailor, zero where no sample used it.
     recompute: the hidden activations of factorized matrices are computed again in the backward pass, not kept.
 
     One gate is shared by all factorized matrices of a model.  Owners are numbered classes first, then groups (tuples

@@ -193,8 +193,8 @@ def overcomplete_note(
     if not named:
         return None
     return (
-        f"Overcomplete: {', '.join(named)}. The backbone may hold more components than its matrices have rank; a choice "
-        "of this project, not the paper's."
+        f"Overcomplete: {', '.join(named)}. The backbone may hold more components than its matrices have rank; a "
+        "choice of this project, not the paper's."
     )
 
 
