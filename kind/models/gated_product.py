@@ -179,8 +179,9 @@ class _ChunkedProduct(torch.autograd.Function):
             if not need_learngenes and not (need_tailors and chunk.count):
                 continue
             stop = shared + chunk.count - first
-            du[shared - first :].zero_()
-            dv[shared - first :].zero_()
+            if index > 0:  # the learngenes' rows add up over chunks, the tailors' begin anew
+                du[shared - first :].zero_()
+                dv[shared - first :].zero_()
             _add_product(du[:stop], h[:, first:], d)
             _add_product(dv[:stop], dh[:, first:], inputs)
             if need_tailors:

@@ -102,7 +102,7 @@ class Place:
         elif through == "torch":
             import torch
 
-            torch.save({"format": 1, "recipe": trap}, path)
+            torch.save({"format": 2, "recipe": trap}, path)
         else:
             path.write_bytes(pickle.dumps(trap))
 
