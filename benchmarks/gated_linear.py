@@ -44,7 +44,8 @@ def main() -> None:
     if options.quick:
         options.presets, options.distinct, options.batch, options.repeats = ["B/2"], [8], 8, 2
     torch.set_num_threads(options.threads)
-    name = torch.cuda.get_device_name() if options.device == "cuda" else f"{options.threads} CPU threads{', CPU time' if options.cpu_time else ''}"
+    clock = ", CPU time" if options.cpu_time else ""
+    name = torch.cuda.get_device_name() if options.device == "cuda" else f"{options.threads} CPU threads{clock}"
     print(f"torch {torch.__version__}, {name}, {options.dtype}, batch {options.batch} x {TOKENS} tokens, 150 classes")
     for preset in options.presets:
         for distinct in options.distinct:

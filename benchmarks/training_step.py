@@ -56,7 +56,8 @@ def main() -> None:
     if options.quick:
         options.presets = ["tiny/2"]
     torch.set_num_threads(options.threads)
-    name = torch.cuda.get_device_name() if options.device == "cuda" else f"{options.threads} CPU threads{', CPU time' if options.cpu_time else ''}"
+    clock = ", CPU time" if options.cpu_time else ""
+    name = torch.cuda.get_device_name() if options.device == "cuda" else f"{options.threads} CPU threads{clock}"
     print(f"torch {torch.__version__}, {name}, {options.dtype}{', compiled' if options.compile else ''}")
     for preset in options.presets:
         case = CASES[preset]
