@@ -14,6 +14,8 @@ is a sum of groups, therefore have cross terms.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import combinations
 from typing import NamedTuple
 
 import torch
@@ -31,10 +33,11 @@ class Components(NamedTuple):
     def count(self) -> int:
         return len(self.s)
 
-    def take(self, rows: Tensor | list[int]) -> Components:
-        """Some of them, in the order asked."""
-        rows = torch.as_tensor(rows, dtype=torch.long, device=self.s.device)
-        return Components(self.u[rows], self.s[rows], self.v[rows])
+    def first(self, count: int) -> Components:
+        return Components(self.u[:count], self.s[:count], self.v[:count])
+
+    def after(self, count: int) -> Components:
+        return Components(self.u[count:], self.s[count:], self.v[count:])
 
 
 def join(*groups: Components) -> Components:
@@ -77,14 +80,26 @@ def energy(*groups: Components) -> float:
     return inner_product(whole, whole)
 
 
-def kept_energy(whole: Components, kept: Components) -> float:
-    """|W_kept|^2 / |W|^2.  Groups overlap, so that leaving out a component may also raise it; 1 where W is zero."""
-    total = energy(whole)
-    return energy(kept) / total if total > 0 else 1.0
+def canonical_energy(groups: Sequence[Components]) -> float:
+    """`energy` of groups that are each in canonical form: sum of s^2, plus twice the products between groups."""
+    own = sum(float(group.s.double().square().sum()) for group in groups)
+    return own + 2 * sum(inner_product(*pair) for pair in combinations(groups, 2))
 
 
-def lost_energy(whole: Components, kept: Components) -> float:
-    """|W - W_kept|^2 / |W|^2, the squared relative error, which is zero only where nothing is lost."""
-    total = energy(whole)
-    missing = energy(whole) + energy(kept) - 2 * inner_product(whole, kept)
-    return max(0.0, missing) / total if total > 0 else 0.0
+class KeptEnergy(NamedTuple):
+    """kept: |W_kept|^2 / |W|^2, which may exceed 1, for groups overlap and may have cancelled one another.
+    lost: |W - W_kept|^2 / |W|^2, the squared relative error, zero only where nothing is lost."""
+
+    kept: float
+    lost: float
+
+
+def kept_energy(groups: Sequence[Components], counts: Sequence[int]) -> KeptEnergy:
+    """Of a sum of groups in canonical form, of which the first `counts` components stay; kept is 1 where W is zero."""
+    total = canonical_energy(groups)
+    if total <= 0:
+        return KeptEnergy(1.0, 0.0)
+    pairs = list(zip(groups, counts, strict=True))
+    stays = canonical_energy([group.first(count) for group, count in pairs])
+    goes = canonical_energy([group.after(count) for group, count in pairs])
+    return KeptEnergy(stays / total, goes / total)
