@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from kind.models.dit import DiT
+from kind.models.dit import DiT, DiTConfig
 from kind.models.factorized import FactorizedLinear
 
 
@@ -47,8 +47,7 @@ def _macs_of_class(model: DiT, label: int | None) -> int:
     config = model.config
     tokens, total = config.num_tokens, 0
     for name, layer in model.named_modules():
-        once = name.startswith("embedder.") or name == "proj_out_1" or name.endswith("norm1.linear")
-        times = 1 if once else tokens
+        times = products_per_image(config, name)
         if isinstance(layer, FactorizedLinear):
             total += times * layer.num_active(label) * (layer.in_features + layer.out_features + 1)
         elif isinstance(layer, nn.Linear):
@@ -56,6 +55,12 @@ def _macs_of_class(model: DiT, label: int | None) -> int:
         elif isinstance(layer, nn.Conv2d):
             total += times * layer.weight.numel()
     return total + config.depth * 2 * tokens * tokens * config.width
+
+
+def products_per_image(config: DiTConfig, name: str) -> int:
+    """How often the linear called `name` is applied to one image: once a token, but for what reads the conditioning."""
+    once = name.startswith("embedder.") or name == "proj_out_1" or name.endswith("norm1.linear")
+    return 1 if once else config.num_tokens
 
 
 @torch.no_grad()

@@ -1,0 +1,285 @@
+"""Folders that stock diffusers and peft load without any code of ours, and the way back.
+
+config.json, diffusion_pytorch_model.safetensors    DiTTransformer2DModel.from_pretrained(FOLDER)
+scheduler_config.json                               DDIMScheduler.from_pretrained(FOLDER), or another of diffusers'
+adapters/CLASS/                                     PeftModel.from_pretrained(transformer, FOLDER/adapters/CLASS)
+kind.json, README.md                                what it is: classes, components, gate, diffusion, versions
+components.safetensors                              the components themselves, from which `read_export` restores
+                                                    the KIND model bit for bit
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kind.artifacts import load_tensors, provenance, read_json, save_tensors, sha256, write_json, write_text
+from kind.checkpoints import Loaded
+from kind.diffusion import Diffusion, make_sampler
+from kind.errors import UserError, first_difference
+from kind.exports_card import model_card
+from kind.models.dit import EMBEDDER, LABEL_TABLE, DiT, DiTConfig
+from kind.models.export import NULL_ROW, Adapter, adapter_of, stock_form
+from kind.models.factorized import Factorization, factorized_layers, make_room
+
+FORMAT, COMPONENTS = "kind-export/1", "components/1"
+FORMS = ("auto", "dense", "adapters")
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+NEEDED = ("format", "form", "config", "factorization", "classes", "adapters", "merged_class", "diffusion")
+GUIDANCE = {
+    "both": "the dense weights serve the conditional and the null half of guidance",
+    "conditional": "turn a class's adapter on in the conditional half of guidance only; the null half is the base",
+    "adapter": "turn a class's adapter on in both halves of guidance",
+    "none": "the dense weights serve the conditional half only: sample with a guidance scale of 1",
+}
+
+
+def write_export(
+    folder: Path,
+    model: DiT,
+    classes: Sequence[str],
+    diffusion: Diffusion,
+    *,
+    form: str = "auto",
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Write a model as dense weights, and the tailors of its classes as adapters where dense weights do not suffice.
+
+    form: `dense` merges the tailors of at most one class; `adapters` keeps the learngenes' product as base with one
+    adapter a class; `auto` is dense where that serves both halves of guidance.  Returns what kind.json holds.
+    Raises UserError for a form that cannot hold the model, and for a folder that holds something else.
+    """
+    folder, form = Path(folder), _chosen_form(model, form)
+    if model.config.num_classes > NULL_ROW:
+        raise UserError(
+            f"{model.config.num_classes} classes: diffusers' DiTPipeline has the null label at {NULL_ROW}",
+            hint=f"keep at most {NULL_ROW} classes",
+        )
+    _check_free(folder, overwrite)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    try:
+        content = _write(temporary, model.to("cpu"), list(classes), diffusion, form)
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return content
+
+
+def is_export(folder: Path) -> bool:
+    return (Path(folder) / "kind.json").is_file()
+
+
+def _write(folder: Path, model: DiT, classes: list[str], diffusion: Diffusion, form: str) -> dict[str, Any]:
+    gated = model.gate is not None
+    policy = model.factorization.null_gate if gated else None
+    merged = 0 if form == "dense" and gated and classes else None
+    stock_form(model, merged).save_pretrained(folder)
+    make_sampler("ddim", diffusion, diffusion.num_train_timesteps, "linspace", False).save_pretrained(folder)
+    adapters: dict[str, str | None] = {}
+    if form == "adapters":
+        for label, name in enumerate(adapter_names(classes)):
+            adapter = adapter_of(model, label)
+            adapters[classes[label]] = None if adapter is None else f"adapters/{name}"
+            if adapter is not None:
+                _write_adapter(folder / "adapters" / name, adapter)
+    if gated:
+        save_tensors(folder / "components.safetensors", _components(model), {"format": COMPONENTS})
+    if form == "adapters":
+        guidance = "adapter" if policy == "true_class" else "conditional"
+    else:
+        guidance = "none" if merged is not None and policy == "learngenes" else "both"
+    content = {
+        "format": FORMAT,
+        "form": form,
+        "classes": classes,
+        "label_rows": {**{name: label for label, name in enumerate(classes)}, "null": NULL_ROW},
+        "adapters": adapters,
+        "merged_class": None if merged is None else classes[merged],
+        "guidance": guidance,
+        "guidance_means": GUIDANCE[guidance],
+        "null_gate": policy,
+        "num_learngenes": _range(layer.num_learngenes for _, layer in factorized_layers(model)) if gated else None,
+        "num_tailors": _range(
+            layer.num_active(label) - layer.num_learngenes
+            for _, layer in factorized_layers(model)
+            for label in range(len(classes))
+        )
+        if gated
+        else None,
+        "config": model.config.to_dict(),
+        "factorization": model.factorization.to_dict() if gated else None,
+        "diffusion": diffusion.to_dict(),
+        "versions": provenance()["versions"],
+        "files": {str(path.relative_to(folder)): sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()},
+    }
+    write_json(folder / "kind.json", content)
+    write_text(folder / "README.md", model_card(content))
+    return content
+
+
+def adapter_names(classes: Sequence[str]) -> list[str]:
+    """Names of classes as peft and a file system take them: letters, digits, - and _; made different by a number."""
+    names: list[str] = []
+    for name in classes:
+        plain = "".join(letter if letter.isascii() and letter.isalnum() or letter in "-_" else "_" for letter in name)
+        plain = f"class_{plain}" if plain.startswith("lora_") or not plain else plain  # peft's own prefix
+        taken, number = {one.lower() for one in names}, 2
+        unique = plain
+        while unique.lower() in taken:
+            unique, number = f"{plain}_{number}", number + 1
+        names.append(unique)
+    return names
+
+
+def _range(counts) -> int | list[int]:
+    """One number, or the smallest and the largest."""
+    counts = set(counts) or {0}
+    return min(counts) if len(counts) == 1 else [min(counts), max(counts)]
+
+
+def _write_adapter(folder: Path, adapter: Adapter) -> None:
+    from peft import LoraConfig
+    from safetensors.torch import save_file
+
+    LoraConfig(**adapter.settings()).save_pretrained(folder)
+    save_file(adapter.tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+
+
+def _components(model: DiT) -> dict[str, Tensor]:
+    """All learngenes and tailors: dense weights and LoRA factors give their products, not themselves."""
+    found = {}
+    for name, layer in factorized_layers(model):
+        own = {f"{name}.{key}": value.detach() for key, value in layer.named_parameters() if key != "bias"}
+        found |= own
+    return found
+
+
+def _chosen_form(model: DiT, form: str) -> str:
+    if form not in FORMS:
+        raise UserError(f"no form {form!r} of an export; there are {', '.join(FORMS)}")
+    gated, count = model.gate is not None, model.config.num_classes
+    if form == "auto":
+        plain = not gated or count == 0 or (count == 1 and model.factorization.null_gate == "true_class")
+        return "dense" if plain else "adapters"
+    if form == "dense" and gated and count > 1:
+        raise UserError(
+            f"one set of dense weights cannot hold the tailors of {count} classes",
+            hint="keep one class, or learngenes alone, or export with form adapters",
+        )
+    if form == "adapters" and (not gated or count == 0):
+        raise UserError("a model without tailors has nothing to make adapters of", hint="export with form dense")
+    return form
+
+
+def _check_free(folder: Path, overwrite: bool) -> None:
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if overwrite and is_export(folder):
+        return
+    found = "an export" if is_export(folder) else "something else than an export"
+    raise UserError(
+        f"{folder}: holds {found} already",
+        hint="name another folder" + (", or overwrite it (--overwrite)" if is_export(folder) else ", or empty it"),
+    )
+
+
+# --- back in --------------------------------------------------------------------------------------------------
+
+
+def read_export(folder: Path) -> Loaded:
+    """The model that was exported, bit for bit.
+
+    Components come from components.safetensors and all else from the dense weights.  Both are held against each
+    other: weights or adapters that were trained on since are refused, for what they say is not in the components.
+    """
+    folder = Path(folder)
+    content = read_json(folder / "kind.json")
+    if not isinstance(content, dict) or content.get("format") != FORMAT or any(key not in content for key in NEEDED):
+        raise UserError(
+            f"{folder / 'kind.json'}: not the description of an export of format {FORMAT!r}",
+            hint="give a folder that `python -m kind export` wrote",
+        )
+    config, classes = DiTConfig(**content["config"]), content["classes"]
+    model = DiT(config)
+    if content["factorization"] is not None:
+        make_room(model, Factorization.from_dict(content["factorization"]))
+    _fill(folder, model)
+    if model.gate is not None:
+        _check_products(folder, model, content)
+    return Loaded(model, classes, Diffusion(**content["diffusion"]), content)
+
+
+def _fill(folder: Path, model: DiT) -> None:
+    stock = _plain_tensors(folder / WEIGHTS)
+    first = EMBEDDER.format(0)
+    state = {f"embedder.{name.removeprefix(first)}": stock[name] for name in stock if name.startswith(first)}
+    state |= {name: tensor for name, tensor in stock.items() if ".norm1.emb." not in name}
+    if LABEL_TABLE in state and len(state[LABEL_TABLE]) == NULL_ROW + 1:
+        table = state[LABEL_TABLE]
+        state[LABEL_TABLE] = torch.cat([table[: model.config.num_classes], table[-1:]])
+    if model.gate is not None:
+        components, header = load_tensors(folder / "components.safetensors")
+        if header.get("format") != COMPONENTS:
+            raise UserError(
+                f"{folder / 'components.safetensors'}: a file of format {header.get('format')!r}, where {COMPONENTS!r} "
+                "is needed",
+                hint="export the model again",
+            )
+        factorized = {f"{name}.weight" for name, _ in factorized_layers(model)}
+        state = {name: tensor for name, tensor in state.items() if name not in factorized} | components
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise UserError(
+            f"{folder}: does not fit the architecture that its kind.json names: {first_difference(error)}",
+            hint="export the model again",
+        )
+
+
+def _check_products(folder: Path, model: DiT, content: dict[str, Any]) -> None:
+    stock, classes = _plain_tensors(folder / WEIGHTS), content["classes"]
+    merged = None if content["merged_class"] is None else classes.index(content["merged_class"])
+    for name, layer in factorized_layers(model):
+        _compare(folder / WEIGHTS, f"{name}.weight", stock[f"{name}.weight"], layer.dense_weight(merged))
+    for label, name in enumerate(classes):
+        place = content["adapters"].get(name)
+        if place is None:
+            continue
+        path = folder / place / "adapter_model.safetensors"
+        found, expected = _plain_tensors(path), adapter_of(model, label)
+        for key in sorted(found.keys() | expected.tensors.keys()):
+            _compare(path, key, found.get(key), expected.tensors.get(key))
+
+
+def _compare(path: Path, name: str, found: Tensor | None, expected: Tensor | None) -> None:
+    """Products may differ in their last bits between machines; anything more is another model."""
+    shapes = [None if tensor is None else list(tensor.shape) for tensor in (found, expected)]
+    same = shapes[0] == shapes[1]
+    if not same or not torch.allclose(found, expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max() or 1)):
+        raise UserError(
+            f"{path}: {name} {shapes[0]} is not the product of the components beside it ({shapes[1]}): it was changed "
+            "after the export",
+            hint="put back the file that was exported, or go on with diffusers and peft, which need no components",
+        )
+
+
+def _plain_tensors(path: Path) -> dict[str, Tensor]:
+    """Tensors of a safetensors file that another library may have written."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise UserError(f"{path}: no such file", hint="the export is not whole: export the model again")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise UserError(f"{path}: not a whole safetensors file ({error})", hint="export the model again")

@@ -1,0 +1,355 @@
+"""Exports through stock diffusers and peft: the same outputs, the same pictures, and the way back without loss."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, DiTPipeline, DiTTransformer2DModel
+from peft import PeftModel
+
+from kind.artifacts import sha256
+from kind.budget import Budget, cut
+from kind.diffusion import Diffusion, make_sampler
+from kind.errors import UserError
+from kind.exports import adapter_names, read_export, write_export
+from kind.models.factorized import factorized_layers
+from kind.models.recombine import keep
+
+CLASSES = ["cat", "dog", "a b/c", "owl", "A_b.c"]
+DIFFUSION = Diffusion(schedule="cosine", prediction="v")
+
+
+@pytest.fixture(params=["plain", "cut"])
+def model(request, build):
+    """Latents of four channels, as a VAE has."""
+    whole = build(learngenes=8, tailors=3, channels=4)
+    return whole if request.param == "plain" else cut(whole, Budget("parameters", 0.8)).model
+
+
+@pytest.fixture
+def inputs(model_inputs):
+    def inputs(model):
+        images, timesteps, labels = model_inputs(model)
+        return images, timesteps, labels, torch.where(labels == model.config.num_classes, 1000, labels)
+
+    return inputs
+
+
+def with_adapters(folder, content):
+    """Base and all adapters, loaded as anyone would who never heard of this project."""
+    base = DiTTransformer2DModel.from_pretrained(folder)
+    found = {name: place for name, place in content["adapters"].items() if place is not None}
+    model = None
+    for place in found.values():
+        name = place.removeprefix("adapters/")
+        if model is None:
+            model = PeftModel.from_pretrained(base, folder / place, adapter_name=name)
+        else:
+            model.load_adapter(folder / place, adapter_name=name)
+    names = {content["label_rows"][name]: place.removeprefix("adapters/") for name, place in found.items()}
+    return model.eval(), names
+
+
+# --- outputs --------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def test_one_class_with_its_tailors_in_both_halves_is_a_dense_folder(build, inputs, tmp_path):
+    model = keep(build(learngenes=8, tailors=3, null_gate="true_class"), [3])
+    content = write_export(tmp_path / "x", model, ["owl"], DIFFUSION)
+    stock = DiTTransformer2DModel.from_pretrained(tmp_path / "x")
+    images, timesteps, labels, rows = inputs(model)
+    expected = model(images, timesteps, labels, torch.zeros_like(labels))
+    found = stock(images, timestep=timesteps, class_labels=rows).sample
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert (content["form"], content["guidance"], content["merged_class"]) == ("dense", "both", "owl")
+    assert sorted(path.name for path in (tmp_path / "x").iterdir()) == [
+        "README.md", "components.safetensors", "config.json", "diffusion_pytorch_model.safetensors", "kind.json",
+        "scheduler_config.json",
+    ]  # fmt: skip
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("policy", ["learngenes", "true_class"])
+def test_learngenes_alone_are_a_dense_folder(build, inputs, tmp_path, policy):
+    model = keep(build(learngenes=8, tailors=3, null_gate=policy), [])
+    content = write_export(tmp_path / "x", model, [], DIFFUSION)
+    stock = DiTTransformer2DModel.from_pretrained(tmp_path / "x")
+    images, timesteps, labels, rows = inputs(model)
+    assert (rows == 1000).all()
+    found = stock(images, timestep=timesteps, class_labels=rows).sample
+    torch.testing.assert_close(found, model(images, timesteps, labels), rtol=1e-5, atol=1e-5)
+    assert (content["form"], content["guidance"], content["adapters"]) == ("dense", "both", {})
+
+
+@torch.no_grad()
+def test_many_classes_are_a_base_and_an_adapter_each(model, inputs, tmp_path):
+    """Each adapter alone, all of them in one batch, and the base as the null label."""
+    content = write_export(tmp_path / "x", model, CLASSES, DIFFUSION)
+    assert (content["form"], content["guidance"]) == ("adapters", "conditional")
+    stock, names = with_adapters(tmp_path / "x", content)
+    images, timesteps, labels, rows = inputs(model)
+    expected = model(images, timesteps, labels)
+    mixed = stock(
+        images, timestep=timesteps, class_labels=rows,
+        adapter_names=[names.get(label, "__base__") for label in rows.tolist()],
+    ).sample  # fmt: skip
+    torch.testing.assert_close(mixed, expected, rtol=1e-5, atol=1e-5)
+    for label, name in names.items():
+        stock.set_adapter(name)
+        alone = stock(images, timestep=timesteps, class_labels=rows).sample
+        own = labels == label
+        torch.testing.assert_close(alone[own], expected[own], rtol=1e-5, atol=1e-5)
+        assert (alone[~own] - expected[~own]).abs().max() > 1e-3
+    with stock.disable_adapter():
+        null = stock(images, timestep=timesteps, class_labels=rows).sample
+    torch.testing.assert_close(null[rows == 1000], expected[rows == 1000], rtol=1e-5, atol=1e-5)
+
+
+def test_an_adapter_is_a_lora_of_rank_num_tailors(build, tmp_path):
+    model = build(learngenes=8, tailors=3)
+    write_export(tmp_path / "x", model, CLASSES, DIFFUSION)
+    settings = json.loads((tmp_path / "x" / "adapters" / "owl" / "adapter_config.json").read_text())
+    assert (settings["peft_type"], settings["r"], settings["lora_alpha"], settings["bias"]) == ("LORA", 3, 3, "none")
+    assert settings["rank_pattern"] == settings["alpha_pattern"] == {}
+    assert sorted(settings["target_modules"]) == sorted(name for name, _ in factorized_layers(model))
+    stock, _ = with_adapters(tmp_path / "x", json.loads((tmp_path / "x" / "kind.json").read_text()))
+    lora = sum(p.numel() for name, p in stock.named_parameters() if ".owl." in name)
+    assert lora == 3 * 2 * (4 * 64 + 2 * 160)  # the energies s are folded in
+
+
+@torch.no_grad()
+def test_one_class_with_a_null_half_of_its_own_needs_an_adapter(build, inputs, tmp_path):
+    """Under the learngenes-only null policy; asked for dense weights, they say that they know no null half."""
+    model = keep(build(learngenes=8, tailors=3), [3])
+    assert write_export(tmp_path / "auto", model, ["owl"], DIFFUSION)["guidance"] == "conditional"
+    content = write_export(tmp_path / "dense", model, ["owl"], DIFFUSION, form="dense")
+    assert (content["form"], content["guidance"], content["merged_class"]) == ("dense", "none", "owl")
+    assert "guidance scale of 1" in content["guidance_means"]
+    stock = DiTTransformer2DModel.from_pretrained(tmp_path / "dense")
+    images, timesteps, labels, rows = inputs(model)
+    found, expected = stock(images, timestep=timesteps, class_labels=rows).sample, model(images, timesteps, labels)
+    torch.testing.assert_close(found[labels == 0], expected[labels == 0], rtol=1e-5, atol=1e-5)
+    assert (found[labels == 1] - expected[labels == 1]).abs().max() > 1e-3
+
+
+@torch.no_grad()
+def test_a_dense_backbone_exports_too(build, inputs, tmp_path):
+    model = build()
+    content = write_export(tmp_path / "x", model, CLASSES, DIFFUSION)
+    stock = DiTTransformer2DModel.from_pretrained(tmp_path / "x")
+    images, timesteps, labels, rows = inputs(model)
+    found = stock(images, timestep=timesteps, class_labels=rows).sample
+    torch.testing.assert_close(found, model(images, timesteps, labels), rtol=1e-5, atol=1e-5)
+    assert content["null_gate"] is None and not (tmp_path / "x" / "components.safetensors").exists()
+
+
+def test_what_stock_diffusers_reads_of_the_folder(model, tmp_path):
+    write_export(tmp_path / "x", model, CLASSES, DIFFUSION)
+    stock = DiTTransformer2DModel.from_pretrained(tmp_path / "x")
+    config = stock.config
+    assert (config.num_embeds_ada_norm, config.norm_eps, config.in_channels) == (1000, 1e-6, 4)
+    tables = [block.norm1.emb.class_embedder.embedding_table.weight for block in stock.transformer_blocks]
+    assert all(torch.equal(table, tables[0]) and table.shape == (1001, 32) for table in tables)
+    assert len({table.data_ptr() for table in tables}) == len(tables)
+    assert torch.equal(tables[0][5:1000], tables[0][1000:].expand(995, -1)), "rows of no class are the null row"
+    scheduler = DDIMScheduler.from_pretrained(tmp_path / "x")
+    ours = make_sampler("ddim", DIFFUSION, 7, "linspace", False)
+    assert torch.equal(scheduler.alphas_cumprod, ours.alphas_cumprod)
+    assert (scheduler.config.prediction_type, scheduler.config.clip_sample) == ("v_prediction", False)
+
+
+# --- pictures -------------------------------------------------------------------------------------------------
+
+
+class TinyVAE(AutoencoderKL):
+    """A decoder with few weights; what it shows depends on every latent."""
+
+    def __init__(self):
+        super().__init__(
+            in_channels=3, out_channels=3, latent_channels=4, block_out_channels=(8,), norm_num_groups=4,
+            down_block_types=("DownEncoderBlock2D",), up_block_types=("UpDecoderBlock2D",),
+        )  # fmt: skip
+
+
+def our_latents(model, labels, null_gate, steps=3, scale=2.0):
+    """Guided DDIM by its formula, with the whole model's own forward."""
+    sampler = make_sampler("ddim", DIFFUSION, steps, "linspace", False)
+    latents = torch.randn(len(labels), 4, 8, 8, generator=torch.Generator().manual_seed(5))
+    labels = torch.tensor(labels)
+    null = torch.full_like(labels, model.config.num_classes)
+    for time in sampler.timesteps:
+        times = time.expand(len(labels))
+        conditional = model(latents, times, labels)
+        rest = model(latents, times, null, labels if null_gate == "true_class" else None)
+        latents = sampler.step(rest + scale * (conditional - rest), time, latents).prev_sample
+    return latents
+
+
+def pictures(pipeline, labels):
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline(
+        labels, guidance_scale=2.0, num_inference_steps=3, generator=torch.Generator().manual_seed(5), output_type="pt"
+    ).images
+
+
+def decoded(vae, latents):
+    return (vae.decode(latents / vae.config.scaling_factor).sample / 2 + 0.5).clamp(0, 1)
+
+
+@torch.no_grad()
+def test_the_stock_pipeline_samples_dense_weights(build, tmp_path):
+    model = keep(build(learngenes=8, tailors=3, channels=4, null_gate="true_class"), [3])
+    write_export(tmp_path / "x", model, ["owl"], DIFFUSION)
+    torch.manual_seed(0)
+    vae = TinyVAE().eval()
+    pipeline = DiTPipeline(
+        DiTTransformer2DModel.from_pretrained(tmp_path / "x"), vae, DDIMScheduler.from_pretrained(tmp_path / "x")
+    )
+    expected = decoded(vae, our_latents(model, [0, 0], "true_class"))
+    torch.testing.assert_close(pictures(pipeline, [0, 0]), expected, atol=1e-4, rtol=0)
+    assert expected.std() > 0.05
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("policy", ["learngenes", "true_class"])
+def test_the_code_in_the_model_card_samples_with_adapters_where_guidance_needs_them(build, tmp_path, policy):
+    """Through DiTPipeline and peft's `adapter_names`: under `learngenes` in the conditional half only."""
+    model = build(learngenes=8, tailors=3, channels=4, null_gate=policy)
+    folder = tmp_path / "x"
+    content = write_export(folder, model, CLASSES, DIFFUSION)
+    torch.manual_seed(0)
+    vae = TinyVAE().eval()
+    (code,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), flags=re.DOTALL)
+    code = code.replace("AutoencoderKL.from_pretrained(VAE)", "VAE").rsplit("images = ", 1)[0]
+    names = {"FOLDER": str(folder), "VAE": vae}
+    exec(code, names)  # as a reader would paste it
+    asked = []
+    names["model"].register_forward_pre_hook(
+        lambda module, args, kwargs: asked.append(kwargs["adapter_names"]), with_kwargs=True
+    )
+    found = pictures(names["pipeline"], [2, 0, 4])
+    expected = decoded(vae, our_latents(model, [2, 0, 4], policy))
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+    other = decoded(vae, our_latents(model, [2, 0, 4], "true_class" if policy == "learngenes" else "learngenes"))
+    assert (found - other).abs().max() > 1e-2, "the policies differ, or nothing is tested"
+    halves = ["a_b_c", "cat", "A_b_c_2"]
+    null = ["__base__"] * 3 if policy == "learngenes" else halves
+    assert asked == [halves + null] * 3
+    assert content["guidance"] == ("conditional" if policy == "learngenes" else "adapter")
+
+
+# --- back in --------------------------------------------------------------------------------------------------
+
+
+def same(first, second):
+    ours, theirs = first.state_dict(), second.state_dict()
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.mark.parametrize("labels", [[], [3], [4, 0, 2]], ids=str)
+@pytest.mark.parametrize("policy", ["learngenes", "true_class"])
+def test_an_export_comes_back_bit_for_bit(build, tmp_path, labels, policy):
+    model = keep(build(learngenes=8, tailors=3, null_gate=policy), labels)
+    classes = [CLASSES[label] for label in labels]
+    write_export(tmp_path / "x", model, classes, DIFFUSION)
+    back = read_export(tmp_path / "x")
+    assert same(back.model, model) and (back.classes, back.diffusion) == (classes, DIFFUSION)
+    assert back.model.factorization == model.factorization and back.model.config == model.config
+
+
+def test_a_cut_and_a_dense_model_come_back_too(model, build, tmp_path):
+    write_export(tmp_path / "x", model, CLASSES, DIFFUSION)
+    assert same(read_export(tmp_path / "x").model, model)
+    write_export(tmp_path / "dense", build(), CLASSES, DIFFUSION)
+    assert same(read_export(tmp_path / "dense").model, build())
+
+
+def test_an_export_describes_itself(build, tmp_path):
+    model = build(learngenes=8, tailors=3)
+    content = write_export(tmp_path / "x", model, CLASSES, DIFFUSION)
+    assert content == json.loads((tmp_path / "x" / "kind.json").read_text())
+    assert (content["num_learngenes"], content["num_tailors"], content["null_gate"]) == (8, 3, "learngenes")
+    assert content["label_rows"] == {**{name: label for label, name in enumerate(CLASSES)}, "null": 1000}
+    assert content["versions"].keys() >= {"torch", "diffusers", "peft"}
+    assert all(sha256(tmp_path / "x" / name) == digest for name, digest in content["files"].items())
+    assert "cat" in (tmp_path / "x" / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "file, tensor, message",
+    [
+        ("adapters/owl/adapter_model.safetensors", "base_model.model.transformer_blocks.0.attn1.to_q.lora_A.weight",
+         "lora_A.weight .* is not the product of the components beside it"),
+        ("diffusion_pytorch_model.safetensors", "transformer_blocks.1.ff.net.2.weight",
+         "ff.net.2.weight .* is not the product of the components beside it"),
+    ],
+)  # fmt: skip
+def test_weights_that_were_trained_on_are_refused(build, tmp_path, file, tensor, message):
+    from safetensors.torch import load_file, save_file
+
+    write_export(tmp_path / "x", build(learngenes=8, tailors=3), CLASSES, DIFFUSION)
+    tensors = load_file(tmp_path / "x" / file)
+    tensors[tensor][0, 0] += 1e-2
+    save_file(tensors, tmp_path / "x" / file, metadata={"format": "pt"})
+    with pytest.raises(UserError, match=message):
+        read_export(tmp_path / "x")
+
+
+def test_folders_that_are_not_whole_are_refused(build, tmp_path):
+    folder = tmp_path / "x"
+    for name in ("components.safetensors", "diffusion_pytorch_model.safetensors", "kind.json",
+                 "adapters/cat/adapter_model.safetensors"):  # fmt: skip
+        write_export(folder, build(learngenes=8, tailors=3), CLASSES, DIFFUSION, overwrite=folder.exists())
+        content = (folder / name).read_bytes()
+        (folder / name).unlink()
+        with pytest.raises(UserError, match=f"{name}: no such file"):
+            read_export(folder)
+        (folder / name).write_bytes(content[: len(content) // 2])
+        with pytest.raises(UserError, match=f"{name}: not (a whole safetensors file|valid JSON)"):
+            read_export(folder)
+        (folder / name).write_bytes(content)
+    (folder / "kind.json").write_text('{"format": "kind-export/9"}')
+    with pytest.raises(UserError, match="not the description of an export of format 'kind-export/1'"):
+        read_export(folder)
+
+
+# --- refusals -------------------------------------------------------------------------------------------------
+
+
+def test_forms_that_cannot_hold_the_model_are_refused(build, tmp_path):
+    model = build(learngenes=8, tailors=3)
+    for small, form, message in (
+        (model, "dense", "one set of dense weights cannot hold the tailors of 5 classes"),
+        (keep(model, []), "adapters", "a model without tailors has nothing to make adapters of"),
+        (build(), "adapters", "a model without tailors"),
+        (model, "onnx", "no form 'onnx' of an export; there are auto, dense, adapters"),
+        (build(num_classes=1001), "auto", "DiTPipeline has the null label at 1000"),
+    ):
+        with pytest.raises(UserError, match=message):
+            write_export(tmp_path / "x", small, CLASSES, DIFFUSION, form=form)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_holds_something_is_left_alone(build, tmp_path):
+    model, folder = build(), tmp_path / "x"
+    folder.mkdir()
+    (folder / "thesis.txt").write_text("years of work")
+    for overwrite in (False, True):
+        with pytest.raises(UserError, match="holds something else than an export already"):
+            write_export(folder, model, CLASSES, DIFFUSION, overwrite=overwrite)
+    assert [path.name for path in folder.iterdir()] == ["thesis.txt"]
+    write_export(tmp_path / "y", model, CLASSES, DIFFUSION)
+    with pytest.raises(UserError, match="holds an export already"):
+        write_export(tmp_path / "y", model, CLASSES, DIFFUSION)
+    write_export(tmp_path / "y", build(learngenes=8, tailors=3), CLASSES, DIFFUSION, overwrite=True)
+    assert read_export(tmp_path / "y").model.gate is not None
+
+
+def test_names_of_adapters_are_plain_and_different():
+    assert adapter_names(["cat", "a b", "a_b", "A_B", "lora_x", "", "ä.ö"]) == [
+        "cat", "a_b", "a_b_2", "A_B_3", "class_lora_x", "class_", "___",
+    ]  # fmt: skip
