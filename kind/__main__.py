@@ -23,6 +23,10 @@ STAGES = {
     "track": "bring an experiment's files into MLflow",
     "check": "check params files and what they need on this machine",
 }
+ON_FILES = {  # and `extract`: on any model file, without an experiment
+    "recombine": "keep classes of a KIND model, combine models, cut to a budget",
+    "export": "write a model as a folder that stock diffusers and peft load",
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,10 +35,10 @@ def main(arguments: list[str] | None = None) -> int:
         _overview().print_help()
         return 0
     stage = arguments[0]
-    if stage not in STAGES:
-        close = difflib.get_close_matches(stage, STAGES, n=1)
+    if stage not in STAGES | ON_FILES:
+        close = difflib.get_close_matches(stage, STAGES | ON_FILES, n=1)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
-        _overview().error(f"no stage {stage!r}{hint}; stages: {', '.join(STAGES)}")
+        _overview().error(f"no stage {stage!r}{hint}; stages: {', '.join(STAGES | ON_FILES)}")
     module = importlib.import_module(f"kind.stages.{stage}")
     parser = argparse.ArgumentParser(
         prog=f"python -m kind {stage}",
@@ -65,11 +69,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _overview() -> argparse.ArgumentParser:
     width = max(map(len, STAGES))
-    lines = "\n".join(f"  {name:<{width}}  {text}" for name, text in STAGES.items())
+    stages, on_files = (
+        "\n".join(f"  {name:<{width}}  {text}" for name, text in table.items()) for table in (STAGES, ON_FILES)
+    )
     parser = argparse.ArgumentParser(
         prog="python -m kind",
         description="KIND: decomposable diffusion transformers.  One command a stage; Snakemake chains them.",
-        epilog=f"stages, in order:\n{lines}\n\npython -m kind STAGE --help shows a stage's arguments.\n"
+        epilog=f"stages, in order:\n{stages}\n\non model files, without an experiment (extract too):\n{on_files}\n\n"
+        "python -m kind STAGE --help shows a stage's arguments.\n"
         "Running a stage again resumes it, or ends at once if it is done.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -7,7 +7,7 @@ table too.  MACs are those of one conditional forward pass of one image, of the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -51,6 +51,32 @@ class Kept(NamedTuple):
     before: int
     after: int
     energy: KeptEnergy
+
+
+class Summary(NamedTuple):
+    """What one class (None: learngenes alone) keeps: means over matrices, and where it loses most."""
+
+    label: int | None
+    kept: float
+    lost: float
+    worst: float
+    worst_layer: str
+
+
+def summarise(kept: Iterable[Kept]) -> list[Summary]:
+    """One row a class, learngenes alone last."""
+    rows: dict[int | None, list[Kept]] = {}
+    for one in kept:
+        rows.setdefault(one.label, []).append(one)
+    return [
+        Summary(
+            label,
+            float(np.mean([one.energy.kept for one in own])),
+            float(np.mean([one.energy.lost for one in own])),
+            *max((one.energy.lost, one.layer) for one in own),
+        )
+        for label, own in rows.items()
+    ]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from kind.adaptation import Start, adapt, trained_parameters
-from kind.artifacts import REMAKE, load_tensors, save_tensors, sha256
+from kind.artifacts import REMAKE, load_tensors, provenance, save_tensors, sha256
 from kind.diffusion import Diffusion
 from kind.errors import UserError, first_difference
 from kind.methods import METHODS
@@ -58,14 +58,18 @@ def load_backbone(path: Path) -> Loaded:
 def save_parts(learngenes: Path, tailors: list[Path], backbone: Path) -> None:
     """Take a factorized backbone apart into one file of learngenes (with all dense layers), one file a class and then
     one a group of classes that shares tailors."""
-    loaded = load_backbone(backbone)
+    write_parts(learngenes, tailors, load_backbone(backbone), str(backbone))
+
+
+def write_parts(learngenes: Path, tailors: list[Path], loaded: Loaded, where: str) -> None:
+    """`save_parts` of a model that is loaded already.  where: what it was loaded from, for messages."""
     if loaded.model.gate is None:
         raise UserError(
-            f"{backbone}: a dense backbone has no learngenes",
+            f"{where}: a dense backbone has no learngenes",
             hint="extract from one of form `kind`: pre-train it, or put its file there",
         )
     parts = take_apart(loaded.model)
-    description = {key: value for key, value in loaded.header.items() if key != "format"}
+    description = _description(loaded.model, loaded.classes, loaded.diffusion)
     save_tensors(learngenes, parts.shared, {"format": LEARNGENES, **description})
     owners = [{"class": name, "group": None} for name in loaded.classes]
     owners += [{"class": None, "group": index} for index in range(len(parts.groups))]
@@ -173,6 +177,7 @@ def _description(model: DiT, classes: list[str], diffusion: Diffusion) -> dict[s
         "factorization": None if model.gate is None else model.factorization.to_dict(),
         "classes": classes,
         "diffusion": diffusion.to_dict(),
+        "versions": provenance()["versions"],
     }
 
 

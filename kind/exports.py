@@ -81,7 +81,7 @@ def is_export(folder: Path) -> bool:
 def _write(folder: Path, model: DiT, classes: list[str], diffusion: Diffusion, form: str) -> dict[str, Any]:
     gated = model.gate is not None
     policy = model.factorization.null_gate if gated else None
-    merged = 0 if form == "dense" and gated and classes else None
+    merged = 0 if form == "dense" and _has_tailors(model) else None
     stock_form(model, merged).save_pretrained(folder)
     make_sampler("ddim", diffusion, diffusion.num_train_timesteps, "linspace", False).save_pretrained(folder)
     adapters: dict[str, str | None] = {}
@@ -166,18 +166,23 @@ def _components(model: DiT) -> dict[str, Tensor]:
 def _chosen_form(model: DiT, form: str) -> str:
     if form not in FORMS:
         raise UserError(f"no form {form!r} of an export; there are {', '.join(FORMS)}")
-    gated, count = model.gate is not None, model.config.num_classes
+    count, tailors = model.config.num_classes, _has_tailors(model)
     if form == "auto":
-        plain = not gated or count == 0 or (count == 1 and model.factorization.null_gate == "true_class")
+        plain = not tailors or (count == 1 and model.factorization.null_gate == "true_class")
         return "dense" if plain else "adapters"
-    if form == "dense" and gated and count > 1:
+    if form == "dense" and tailors and count > 1:
         raise UserError(
             f"one set of dense weights cannot hold the tailors of {count} classes",
             hint="keep one class, or learngenes alone, or export with form adapters",
         )
-    if form == "adapters" and (not gated or count == 0):
+    if form == "adapters" and not tailors:
         raise UserError("a model without tailors has nothing to make adapters of", hint="export with form dense")
     return form
+
+
+def _has_tailors(model: DiT) -> bool:
+    """Classes may differ in nothing but their labels: then the learngenes' product serves them all."""
+    return any(layer.ranks.num_tailors for _, layer in factorized_layers(model))
 
 
 def _check_free(folder: Path, overwrite: bool) -> None:
@@ -208,14 +213,20 @@ def read_export(folder: Path) -> Loaded:
             f"{folder / 'kind.json'}: not the description of an export of format {FORMAT!r}",
             hint="give a folder that `python -m kind export` wrote",
         )
-    config, classes = DiTConfig(**content["config"]), content["classes"]
-    model = DiT(config)
-    if content["factorization"] is not None:
-        make_room(model, Factorization.from_dict(content["factorization"]))
+    classes = content["classes"]
+    try:
+        model, diffusion = DiT(DiTConfig(**content["config"])), Diffusion(**content["diffusion"])
+        if content["factorization"] is not None:
+            make_room(model, Factorization.from_dict(content["factorization"]))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{folder / 'kind.json'}: describes no model that this version knows ({error!r})",
+            hint="export the model again",
+        )
     _fill(folder, model)
     if model.gate is not None:
         _check_products(folder, model, content)
-    return Loaded(model, classes, Diffusion(**content["diffusion"]), content)
+    return Loaded(model, classes, diffusion, content)
 
 
 def _fill(folder: Path, model: DiT) -> None:

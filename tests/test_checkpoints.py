@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kind.artifacts import load_tensors, save_tensors, sha256
+from kind.artifacts import load_tensors, provenance, save_tensors, sha256
 from kind.checkpoints import load_adapted, load_backbone, load_learngenes, recombine, save_backbone, save_parts
 from kind.diffusion import Diffusion
 from kind.errors import UserError
@@ -70,6 +70,7 @@ def test_the_header_says_what_the_file_is(build, tmp_path, sizes):
         "factorization": factorization if sizes else None,
         "classes": CLASSES,
         "diffusion": {"schedule": "cosine", "prediction": "v", "learned_variance": False, "num_train_timesteps": 500},
+        "versions": provenance()["versions"],
     }
 
 

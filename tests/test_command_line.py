@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from kind.__main__ import STAGES, main
+from kind.__main__ import ON_FILES, STAGES, main
 
 ROOT = Path(__file__).parents[1]
 RUN = ["--task", "novel", "--method", "full", "--seed", "0"]
@@ -64,29 +64,29 @@ def test_the_overview_lists_every_stage(call):
     for arguments in ([], ["--help"], ["-h"]):
         code, out, _ = call(*arguments)
         assert code == 0
-        assert all(f"  {stage:<9}  {text}" in out for stage, text in STAGES.items())
+        assert all(f"  {stage:<9}  {text}" in out for stage, text in (STAGES | ON_FILES).items())
 
 
 def test_every_stage_module_is_in_the_overview():
     modules = {path.stem: path.read_text() for path in (ROOT / "kind" / "stages").glob("*.py")}
-    assert {name for name, text in modules.items() if "\nEXAMPLE = " in text} == set(STAGES)
+    assert {name for name, text in modules.items() if "\nEXAMPLE = " in text} == set(STAGES | ON_FILES)
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", STAGES | ON_FILES)
 def test_the_help_of_a_stage_explains_every_argument_and_shows_a_command(call, stage):
     code, out, _ = call(stage, "--help")
     module = importlib.import_module(f"kind.stages.{stage}")
     assert code == 0 and f"usage: python -m kind {stage} " in out
     assert module.__doc__.strip() in out and f"example:\n  {module.EXAMPLE}" in out
     for action in parser_of(stage)._actions:
-        assert action.help and action.option_strings[-1] in out
+        assert action.help and (action.option_strings or [action.metavar])[-1] in out
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_example_of_a_stage_is_a_command_of_that_stage_on_the_smoke_experiment(stage):
     from kind.params_file import load_experiment
 
-    words = shlex.split(importlib.import_module(f"kind.stages.{stage}").EXAMPLE)
+    words = shlex.split(importlib.import_module(f"kind.stages.{stage}").EXAMPLE.splitlines()[0])
     assert words[:4] == ["python", "-m", "kind", stage]
     parsed, smoke = parser_of(stage).parse_args(words[4:]), load_experiment(ROOT / "params" / "smoke.yaml")
     for section in ("data", "backbones", "tasks", "methods"):
@@ -94,7 +94,15 @@ def test_the_example_of_a_stage_is_a_command_of_that_stage_on_the_smoke_experime
         assert name is None or name in getattr(smoke, section)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["finetune", "--help"]])
+@pytest.mark.parametrize("stage", ["extract", *ON_FILES])
+def test_every_example_on_files_is_a_command(stage):
+    for line in importlib.import_module(f"kind.stages.{stage}").EXAMPLE.splitlines():
+        words = shlex.split(line)
+        assert words[:4] == ["python", "-m", "kind", stage]
+        parser_of(stage).parse_args(words[4:])
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["finetune", "--help"], ["export", "--help"]])
 def test_help_answers_in_less_than_a_second(arguments):
     """The best of three, so that a busy machine does not fail it."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -15,7 +15,7 @@ from kind.budget import Budget, cut
 from kind.diffusion import Diffusion, make_sampler
 from kind.errors import UserError
 from kind.exports import adapter_names, read_export, write_export
-from kind.models.factorized import factorized_layers
+from kind.models.factorized import LayerRanks, factorized_layers
 from kind.models.recombine import keep
 
 CLASSES = ["cat", "dog", "a b/c", "owl", "A_b.c"]
@@ -134,6 +134,20 @@ def test_one_class_with_a_null_half_of_its_own_needs_an_adapter(build, inputs, t
     found, expected = stock(images, timestep=timesteps, class_labels=rows).sample, model(images, timesteps, labels)
     torch.testing.assert_close(found[labels == 0], expected[labels == 0], rtol=1e-5, atol=1e-5)
     assert (found[labels == 1] - expected[labels == 1]).abs().max() > 1e-3
+
+
+@torch.no_grad()
+def test_classes_whose_tailors_were_all_cut_differ_in_their_labels_only(build, inputs, tmp_path):
+    model = cut(build(learngenes=8, tailors=3), Budget("rank", 1)).model
+    with torch.no_grad():
+        for _, layer in factorized_layers(model):
+            layer.renew_tailors(LayerRanks(layer.num_learngenes, (0,) * 5))
+    content = write_export(tmp_path / "x", model, CLASSES, DIFFUSION)
+    assert (content["form"], content["guidance"], content["merged_class"]) == ("dense", "both", None)
+    stock = DiTTransformer2DModel.from_pretrained(tmp_path / "x")
+    images, timesteps, labels, rows = inputs(model)
+    found = stock(images, timestep=timesteps, class_labels=rows).sample
+    torch.testing.assert_close(found, model(images, timesteps, labels), rtol=1e-5, atol=1e-5)
 
 
 @torch.no_grad()
@@ -312,6 +326,12 @@ def test_folders_that_are_not_whole_are_refused(build, tmp_path):
         with pytest.raises(UserError, match=f"{name}: not (a whole safetensors file|valid JSON)"):
             read_export(folder)
         (folder / name).write_bytes(content)
+    write_export(folder, build(learngenes=8, tailors=3), CLASSES, DIFFUSION, overwrite=True)
+    content = json.loads((folder / "kind.json").read_text())
+    content["config"]["colour"] = "blue"
+    (folder / "kind.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match="describes no model that this version knows .*colour"):
+        read_export(folder)
     (folder / "kind.json").write_text('{"format": "kind-export/9"}')
     with pytest.raises(UserError, match="not the description of an export of format 'kind-export/1'"):
         read_export(folder)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from kind.__main__ import STAGES
+from kind.__main__ import ON_FILES, STAGES
 
 ROOT = Path(__file__).parents[1]
 HEAVY = {"accelerate", "diffusers", "matplotlib", "numpy", "pandas", "peft", "PIL", "scipy", "sklearn", "torch", "transformers"}  # fmt: skip
@@ -40,12 +40,17 @@ def test_planning_imports_nothing_heavy():
     assert imported_by(code).isdisjoint(HEAVY)
 
 
+def test_the_package_by_itself_imports_nothing_heavy():
+    assert imported_by("import kind\nassert kind.__all__ == ['KindModel', 'combine', 'load']").isdisjoint(HEAVY)
+    assert {"torch", "diffusers"} <= imported_by("import kind\nkind.load")
+
+
 def test_the_help_of_every_stage_imports_nothing_heavy():
     """In one process: after the last help nothing heavy is there, so no stage imports it."""
     code = "from contextlib import redirect_stdout, suppress\nimport io\nfrom kind.__main__ import main\n"
     code += "".join(
         f"with suppress(SystemExit), redirect_stdout(io.StringIO()): main({arguments!r})\n"
-        for arguments in ([], *([stage, "--help"] for stage in STAGES))
+        for arguments in ([], *([stage, "--help"] for stage in STAGES | ON_FILES))
     )
     imported = imported_by(code)
     assert imported.isdisjoint(HEAVY) and "kind" in imported

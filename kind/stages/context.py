@@ -73,9 +73,9 @@ class Context:
         return path
 
 
-def add_shared_arguments(parser: argparse.ArgumentParser) -> None:
+def add_shared_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     parser.add_argument(
-        "--experiment", required=True, metavar="NAME", help="params/NAME.yaml, or the path of a params file"
+        "--experiment", required=required, metavar="NAME", help="params/NAME.yaml, or the path of a params file"
     )
     parser.add_argument(
         "--results", default="results", metavar="FOLDER", help="results lie in FOLDER/NAME (default: %(default)s)"

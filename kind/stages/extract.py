@@ -1,4 +1,7 @@
-"""Take a factorized backbone apart: learngenes (with all dense layers) in one file, each class's tailors in one."""
+"""Take a factorized backbone apart: learngenes (with all dense layers) in one file, each class's tailors in one.
+
+As a stage of an experiment, or of any KIND model: give the MODEL and --output instead of --experiment and --backbone.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +9,47 @@ import argparse
 from pathlib import Path
 
 from kind import recipes
+from kind.errors import UserError
 from kind.stages.context import Context, add_shared_arguments, read_context
 from kind.stages.job import Job
+from kind.stages.model_arguments import MODEL, add_start_argument
 
-EXAMPLE = "python -m kind extract --experiment smoke --backbone kind"
+EXAMPLE = """python -m kind extract --experiment smoke --backbone kind
+  python -m kind extract small.safetensors --output parts"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_shared_arguments(parser)
-    parser.add_argument("--backbone", required=True, metavar="NAME", help="a backbone of form `kind`")
+    parser.add_argument("model", nargs="?", type=Path, metavar="MODEL", help=MODEL)
+    parser.add_argument(
+        "--output", type=Path, metavar="FOLDER", help="where the parts of MODEL go: learngenes.safetensors, tailors/"
+    )
+    add_start_argument(parser)
+    add_shared_arguments(parser, required=False)
+    parser.add_argument("--backbone", metavar="NAME", help="a backbone of form `kind`")
 
 
 def run(arguments: argparse.Namespace) -> None:
+    by_file, by_experiment = (arguments.model, arguments.output), (arguments.experiment, arguments.backbone)
+    if all(by_file) and not any((*by_experiment, arguments.recipe)):
+        return extract_file(arguments)
+    if all(by_experiment) and not any((*by_file, arguments.start)):
+        return extract_stage(arguments)
+    raise UserError(
+        "extract is given neither a model file nor an experiment",
+        hint="give MODEL and --output, or --experiment and --backbone: "
+        f"python -m kind extract --help shows both, for instance {EXAMPLE.splitlines()[1].strip()}",
+    )
+
+
+def extract_file(arguments: argparse.Namespace) -> None:
+    from kind.api import load
+
+    model = load(arguments.model, arguments.start)
+    model.save_parts(arguments.output)
+    print(f"{arguments.output}: learngenes, and tailors of {', '.join(model.classes) or 'no class'}")
+
+
+def extract_stage(arguments: argparse.Namespace) -> None:
     context = read_context(arguments)
     layout, name = context.layout, arguments.backbone
     context.choose_backbone(name, "kind")

@@ -1,0 +1,246 @@
+"""KIND models in Python, without experiments: load, keep classes, cut, combine, sample, save, export.
+
+    import kind
+
+    model = kind.load("results/smoke/backbones/kind")
+    small = model.keep(["3", "5"]).budget(parameters=0.5)
+    images = small.sample(16)
+    small.save("small.safetensors")
+    small.export("small")
+
+Every method gives a new model and leaves its own as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from kind import checkpoints
+from kind.artifacts import read_header
+from kind.budget import Budget, Kept, canonicalised, cut
+from kind.diffusion import Diffusion
+from kind.errors import UserError
+from kind.evaluation.complexity import describe_cost
+from kind.exports import is_export, read_export, write_export
+from kind.methods import METHODS
+from kind.models import recombine
+from kind.models.dit import DiT
+from kind.params import Sampling
+from kind.params_messages import nearest
+from kind.sampling import balanced_labels, sample_images
+
+Place = str | Path
+
+
+@dataclass(frozen=True)
+class KindModel:
+    """A diffusion transformer with the names of its classes, in the order of its labels, and its diffusion.
+
+    kept: what the last cut to a budget left of each matrix for each class; None where nothing was cut.
+    """
+
+    model: DiT
+    classes: tuple[str, ...]
+    diffusion: Diffusion
+    kept: tuple[Kept, ...] | None = None
+
+    # --- smaller and larger ---------------------------------------------------------------------------------
+
+    def keep(self, classes: Iterable[str | int]) -> KindModel:
+        """The learngenes and these classes' tailors; labels are the order of `classes`, which are names."""
+        names = [str(name) for name in classes]
+        for name in names:
+            if name not in self.classes:
+                raise UserError(
+                    f"the model has no class {name!r}{nearest(name, self.classes)}; it has "
+                    f"{', '.join(self.classes) or 'none'}"
+                )
+        if len(set(names)) < len(names):
+            raise UserError(f"classes {', '.join(names)}: each may be named once")
+        small = recombine.keep(self.model, [self.classes.index(name) for name in names])
+        return replace(self, model=small, classes=tuple(names), kept=None)
+
+    def learngenes(self) -> KindModel:
+        """What all classes share, without tailors: it knows the null label only."""
+        return self.keep([])
+
+    def budget(
+        self,
+        *,
+        parameters: int | float | None = None,
+        macs: int | float | None = None,
+        rank: int | None = None,
+        relative: bool = True,
+    ) -> KindModel:
+        """Without the components of least energy, so that one of the three holds (see `kind.budget` for what they
+        count).  A float is a share of the model's own.  relative: compare energies as shares of their matrix's."""
+        given = {"parameters": parameters, "macs": macs, "rank": rank}
+        chosen = {kind: amount for kind, amount in given.items() if amount is not None}
+        if len(chosen) != 1:
+            raise UserError(f"give one of parameters, macs and rank; got {', '.join(chosen) or 'none'}")
+        result = cut(self.model, Budget(*chosen.popitem()), relative=relative)
+        return replace(self, model=result.model, kept=tuple(result.kept))
+
+    def canonical(self) -> KindModel:
+        """The same function with orthonormal components by falling energy."""
+        return replace(self, model=canonicalised(self.model), kept=None)
+
+    def combine(self, *others: KindModel, null_row_of: int | None = None) -> KindModel:
+        """One model of the classes of several that share learngenes.  null_row_of: see `kind.models.recombine`."""
+        models = (self, *others)
+        classes = [name for one in models for name in one.classes]
+        twice = sorted({name for name in classes if classes.count(name) > 1})
+        if twice:
+            raise UserError(
+                f"class {', '.join(map(repr, twice))} is in more than one of the models",
+                hint="keep it in one of them, and combine then",
+            )
+        diffusions = {one.diffusion for one in models}
+        if len(diffusions) > 1:
+            raise UserError(f"the models were trained for different diffusions: {'; '.join(map(str, diffusions))}")
+        model = recombine.combine([one.model for one in models], null_row_of)
+        return replace(self, model=model, classes=tuple(classes), kept=None)
+
+    # --- use ------------------------------------------------------------------------------------------------
+
+    @property
+    def null_gate(self) -> str | None:
+        """What the gate does with the null label; None for a dense model."""
+        return None if self.model.gate is None else self.model.factorization.null_gate
+
+    @property
+    def cost(self) -> dict[str, int]:
+        """deployed and active parameters, and MACs of one conditional forward pass."""
+        return describe_cost(self.model)
+
+    def to(self, device: str | torch.device) -> KindModel:
+        """Moves the model itself."""
+        self.model.to(device)
+        return self
+
+    def labels(self, num_samples: int) -> torch.Tensor:
+        """Label of sample i of `sample`: i modulo the number of classes; the null label where there is none."""
+        return balanced_labels(num_samples, max(1, len(self.classes)))
+
+    def sample(
+        self,
+        num_samples: int = 16,
+        *,
+        guidance_scale: float = 1.5,
+        num_steps: int = 50,
+        sampler: str = "dpm",
+        clip_sample: bool = False,
+        seed: int = 0,
+        batch_size: int = 64,
+        precision: str = "float32",
+    ) -> np.ndarray:
+        """Images of all classes in turn (see `labels`), uint8 [N, H, W, C]; learngenes alone are not guided."""
+        protocol = Sampling(
+            sampler=sampler,
+            num_inference_steps=num_steps,
+            timestep_spacing="linspace",
+            clip_sample=clip_sample,
+            guidance_scale=guidance_scale if self.classes else 1.0,
+            num_samples=num_samples,
+            batch_size=batch_size,
+        )
+        return sample_images(
+            self.model,
+            self.diffusion,
+            protocol,
+            self.labels(num_samples),
+            seed,
+            null_gate=self.null_gate or "learngenes",
+            precision=precision,
+        )
+
+    # --- files ----------------------------------------------------------------------------------------------
+
+    def save(self, path: Place) -> None:
+        """One file that `load` reads and that describes itself."""
+        checkpoints.save_backbone(Path(path), self.model, list(self.classes), self.diffusion)
+
+    def save_parts(self, folder: Place) -> None:
+        """learngenes.safetensors, tailors/class_0000.safetensors, ...: the form in which parts are handed on."""
+        groups = 0 if self.model.gate is None else len(self.model.gate.groups)
+        learngenes, tailors = part_files(Path(folder), len(self.classes), groups)
+        loaded = checkpoints.Loaded(self.model, list(self.classes), self.diffusion, {})
+        checkpoints.write_parts(learngenes, tailors, loaded, "the model")
+
+    def export(self, folder: Place, *, form: str = "auto", overwrite: bool = False) -> dict[str, Any]:
+        """A folder that stock diffusers (and peft) load; gives back what its kind.json holds.  See `kind.exports`."""
+        return write_export(Path(folder), self.model, self.classes, self.diffusion, form=form, overwrite=overwrite)
+
+
+def part_files(folder: Path, num_classes: int, num_groups: int) -> tuple[Path, list[Path]]:
+    counts = {"class": num_classes, "group": num_groups}
+    names = [f"{owner}_{index:04d}.safetensors" for owner, count in counts.items() for index in range(count)]
+    return folder / "learngenes.safetensors", [folder / "tailors" / name for name in names]
+
+
+def load(path: Place, start: Place | None = None) -> KindModel:
+    """A model of this project from whatever holds it.
+
+    path: a model file; a folder of a backbone, of parts (what `extract` writes) or of an export; a file of learngenes;
+    or an adapted model, for which `start` names what it was trained from.  Raises UserError for anything else.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _load_folder(path)
+    kind = str(read_header(path).get("format"))
+    if kind.startswith("learngenes/"):
+        loaded = checkpoints.load_learngenes(path)
+        return KindModel(loaded.model.eval(), (), loaded.diffusion)
+    if kind.startswith("tailors/"):
+        raise UserError(
+            f"{path}: tailors alone are no model", hint="give the folder that holds them and their learngenes"
+        )
+    if kind.startswith("adapted/"):
+        return _load_adapted(path, start)
+    return _wrap(checkpoints.load_backbone(path))
+
+
+def load_parts(learngenes: Place, tailors: Sequence[Place]) -> KindModel:
+    """Learngenes and any classes' tailors, labels in the order of the files."""
+    return _wrap(checkpoints.recombine(Path(learngenes), [Path(path) for path in tailors]))
+
+
+def combine(*models: KindModel, null_row_of: int | None = None) -> KindModel:
+    """See `KindModel.combine`."""
+    return models[0].combine(*models[1:], null_row_of=null_row_of)
+
+
+def _load_folder(folder: Path) -> KindModel:
+    if is_export(folder):
+        return _wrap(read_export(folder))
+    if (folder / "model.safetensors").is_file():
+        return _wrap(checkpoints.load_backbone(folder / "model.safetensors"))
+    if (folder / "learngenes.safetensors").is_file():
+        return load_parts(folder / "learngenes.safetensors", sorted((folder / "tailors").glob("*.safetensors")))
+    raise UserError(
+        f"{folder}: holds no model",
+        hint="give a model file, or a folder with kind.json, model.safetensors or learngenes.safetensors",
+    )
+
+
+def _load_adapted(path: Path, start: Place | None) -> KindModel:
+    header = read_header(path)
+    method = METHODS.get(header.get("method"))
+    if start is None and header.get("start") is not None:
+        raise UserError(
+            f"{path}: holds only what {header.get('method')} trained",
+            hint="name what it was trained from too (start, --start): the learngenes or the dense backbone",
+        )
+    loaded = checkpoints.load_adapted(path, None if start is None else Path(start))
+    model = method.merge(loaded.model) if method.merge else loaded.model
+    return _wrap(replace(loaded, model=model.requires_grad_(True)))
+
+
+def _wrap(loaded: checkpoints.Loaded) -> KindModel:
+    return KindModel(loaded.model.eval(), tuple(loaded.classes), loaded.diffusion)
