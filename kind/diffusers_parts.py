@@ -33,9 +33,20 @@ def _is_command_line() -> bool:
 
 
 with _hidden(OPTIONAL if _is_command_line() and "diffusers" not in sys.modules else ()):
+    from diffusers.models.attention import Attention, BasicTransformerBlock, FeedForward
+    from diffusers.models.normalization import AdaLayerNormZero
     from diffusers.models.transformers.dit_transformer_2d import DiTTransformer2DModel
     from diffusers.schedulers.scheduling_ddim import DDIMScheduler
     from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
     from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 
-__all__ = ["DDIMScheduler", "DDPMScheduler", "DPMSolverMultistepScheduler", "DiTTransformer2DModel"]
+__all__ = [
+    "AdaLayerNormZero",
+    "Attention",
+    "BasicTransformerBlock",
+    "DDIMScheduler",
+    "DDPMScheduler",
+    "DPMSolverMultistepScheduler",
+    "DiTTransformer2DModel",
+    "FeedForward",
+]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kind.devices import autocast
 from kind.diffusion import Diffusion, make_sampler
 from kind.errors import UserError
+from kind.models.denoiser import Denoiser
 from kind.models.dit import DiT
 from kind.params import Sampling
 from kind.progress import Progress
@@ -50,7 +51,8 @@ def sample_images(
     for start, chosen in _batches(labels, protocol.batch_size):
         generators = [stream(seed, "sample", first + start + i) for i in range(len(chosen))]
         with autocast(precision, device):
-            batches.append(_sample_batch(model, diffusion, protocol, chosen.to(device), generators, scale, null_gate))
+            images = sample_batch(model, diffusion, protocol, chosen.to(device), generators, scale, null_gate)
+            batches.append(to_uint8(images))
         progress.update(len(chosen))
     progress.close()
     return np.concatenate(batches)
@@ -60,15 +62,17 @@ def _batches(labels: Tensor, size: int) -> Iterator[tuple[int, Tensor]]:
     return ((start, labels[start : start + size]) for start in range(0, len(labels), size))
 
 
-def _sample_batch(
+@torch.inference_mode()
+def sample_batch(
     model: DiT,
     diffusion: Diffusion,
     protocol: Sampling,
     labels: Tensor,
     generators: list[torch.Generator],
     scale: float,
-    null_gate: str,
-) -> np.ndarray:
+    null_gate: str = "learngenes",
+) -> Tensor:
+    """One batch of images (latents) as the sampler leaves them, [B, C, H, W]; sample i draws from generators[i]."""
     config, device = model.config, labels.device
     shape = (config.channels, config.image_size, config.image_size)
     images = torch.stack([torch.randn(shape, generator=generator) for generator in generators]).to(device)
@@ -81,19 +85,35 @@ def _sample_batch(
         torch.cat([labels, null]),
         torch.cat([labels, labels if null_gate == "true_class" else null]),
     )
-    for time in sampler.timesteps:
-        times = time.to(device).expand(len(labels))
-        if scale == 1:
-            output = model(images, times, labels).float()
-        else:
-            output = model(images.repeat(2, 1, 1, 1), times.repeat(2), both_labels, both_gates).float()
+    if scale == 1:
+        predict = _predictor(model, sampler.timesteps.to(device), labels, None)
+    else:
+        predict = _predictor(model, sampler.timesteps.to(device), both_labels, both_gates)
+    for step, time in enumerate(sampler.timesteps):
+        output = predict(images, step).float()
+        if scale != 1:
             output = guide(output, scale, config.channels, protocol.guided_channels)
         if diffusion.learned_variance and protocol.sampler != "ddpm":
             output = output[:, : config.channels]
         images = sampler.step(output, time, images, **noise).prev_sample
     if not images.isfinite().all():
         raise UserError("sampled images are not finite: the model has diverged or its precision is too low")
-    return to_uint8(images)
+    return images
+
+
+def _predictor(
+    model: nn.Module, timesteps: Tensor, labels: Tensor, gate_labels: Tensor | None
+) -> Callable[[Tensor, int], Tensor]:
+    """(images [B, ...], step) -> the model's output for rows of one or two halves, labels [B] or [2 B]."""
+    if Denoiser.fits(model):
+        return Denoiser(model, timesteps, labels, gate_labels)
+
+    def predict(images: Tensor, step: int) -> Tensor:
+        rows = images.repeat(len(labels) // len(images), 1, 1, 1)
+        arguments = (rows, timesteps[step].expand(len(labels)), labels)
+        return model(*arguments) if gate_labels is None else model(*arguments, gate_labels)
+
+    return predict
 
 
 def guide(output: Tensor, scale: float, channels: int, guided_channels: str) -> Tensor:
