@@ -17,7 +17,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import torch
-from diffusers import DDIMScheduler, DiTPipeline, DiTTransformer2DModel
+from diffusers import ConfigMixin, DDIMScheduler, DiTPipeline, DiTTransformer2DModel, ModelMixin
+from diffusers.configuration_utils import register_to_config
 from peft import PeftModel
 
 from kind.api import KindModel
@@ -31,8 +32,13 @@ from kind.sampling import sample_batch
 SCALE, CLASSES = 3.0, 10
 
 
-class NoVAE(torch.nn.Module):
-    config = SimpleNamespace(scaling_factor=1.0, block_out_channels=(8,))
+class NoVAE(ModelMixin, ConfigMixin):
+    """Hands latents on: decoding costs both sides the same and is not compared."""
+
+    @register_to_config
+    def __init__(self, scaling_factor: float = 1.0):
+        super().__init__()
+        self.anchor = torch.nn.Parameter(torch.zeros(()))
 
     def decode(self, latents: torch.Tensor) -> SimpleNamespace:
         return SimpleNamespace(sample=latents)

@@ -68,7 +68,9 @@ def test_both_halves_of_guidance_under_both_policies(model):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("limits", [{"MODULATION_BYTES": 1}, {"FACTOR_BYTES": 1}, {"MOST_RUNS": 1}], ids=str)
+@pytest.mark.parametrize(
+    "limits", [{"MODULATION_BYTES": 1}, {"FACTOR_BYTES": 1}, {"CALL_MACS": 0}, {"CALL_MACS": 10**9}], ids=str
+)
 def test_limits_change_nothing_but_speed(model, monkeypatch, limits):
     for name, value in limits.items():
         monkeypatch.setattr(denoiser, name, value)
@@ -77,9 +79,8 @@ def test_limits_change_nothing_but_speed(model, monkeypatch, limits):
 
 
 @torch.no_grad()
-def test_another_forward_between_steps_does_no_harm(model, monkeypatch):
+def test_another_forward_between_steps_does_no_harm(model):
     """One gate is shared by all layers, and a forward pass opens it for its own labels."""
-    monkeypatch.setattr(denoiser, "FACTOR_BYTES", 1)
     labels = torch.tensor([3, 0, 5, 1])
     images = torch.randn(4, 3, 8, 8)
     prepared = Denoiser(model, TIMES, labels)
@@ -96,6 +97,22 @@ def test_under_autocast_outputs_are_as_near_as_the_models_own(model):
         own = (model(images, TIMES[1].expand(4), labels) - exact).abs().max()
         found = (Denoiser(model, TIMES, labels)(images, 1).float() - exact).abs().max()
     assert found <= 2 * own
+
+
+@torch.no_grad()
+def test_the_null_half_uses_learngenes_alone(build, monkeypatch):
+    """Whether classes are apart (each run of rows its own factors) or masked, and whichever is chosen."""
+    model = build(learngenes=8, tailors=2)
+    labels = torch.tensor([3, 0, 3, 5, 5, 5])
+    ranks = {}
+    for macs in (0, 10**9):
+        monkeypatch.setattr(denoiser, "CALL_MACS", macs)
+        parts = Denoiser(model, TIMES, labels).products["transformer_blocks.0.ff.net.2"].parts
+        ranks[macs] = [(part.first, part.last, len(part.matrices[0]), part.mask is not None) for part in parts]
+    assert ranks == {
+        0: [(0, 1, 10, False), (1, 3, 10, False), (3, 6, 8, False)],
+        10**9: [(0, 3, 12, True), (3, 6, 8, False)],
+    }
 
 
 @torch.no_grad()
