@@ -4,8 +4,8 @@ Sampling asks a model for the same labels at a known list of timesteps.  `DiT.fo
 step embeds labels and timesteps anew for each row, applies every block's AdaLN to each row, and finds out whose tailors
 each row uses.  Here conditioning and modulations are computed once for each distinct label, for many steps at once;
 rows stand sorted by whose tailors they use; and once a batch each class's factors are joined to the learngenes, or
-multiplied out where the dense matrix is the cheaper product, or, where each class has few rows, those of all classes are
-joined behind a mask.  The null half of guidance uses learngenes alone.  Outputs are `DiT.forward`'s to rounding.
+multiplied out where the dense matrix is the cheaper product, or, where each class has few rows, those of all classes
+are joined behind a mask.  The null half of guidance uses learngenes alone.  Outputs are `DiT.forward`'s to rounding.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ class Denoiser:
     def __init__(self, model: DiT, timesteps: Tensor, labels: Tensor, gate_labels: Tensor | None = None):
         self.model, self.timesteps = model, timesteps
         gates = labels if gate_labels is None else gate_labels
+        if model.gate is not None:
+            gates = gates.clamp(max=model.gate.num_classes)  # what lies beyond counts as null
         pairs, row_pairs = torch.unique(torch.stack([gates, labels], dim=1), dim=0, return_inverse=True)
         self.pairs, self.order = pairs, row_pairs.argsort(stable=True)  # by gate, then label
         self.row_pairs, self.back = row_pairs[self.order], self.order.argsort()
