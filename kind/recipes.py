@@ -20,7 +20,7 @@ STAGE_VERSIONS = {
     "pretrain": 2,
     "extract": 2,
     "finetune": 3,
-    "sample": 2,
+    "sample": 3,
     "evaluate": 2,
     "report": 1,
 }

@@ -296,7 +296,7 @@ CASES = [
         "backbone where an extractor is needed",
         sealed(lambda p: p.copy(DENSE, EXTRACTOR)),
         MAKE_REFERENCE,
-        "results/tiny/extractor/extractor.safetensors: not a small-extractor file; its header has the keys classes, config, diffusion, factorization, format\n"
+        "results/tiny/extractor/extractor.safetensors: not a small-extractor file; its header has the keys classes, config, diffusion, factorization, format, versions\n"
         "  -> delete it and run the extractor stage again, or snakemake",
     ),
     Case(
