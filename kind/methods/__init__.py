@@ -55,6 +55,7 @@ class Method:
     trainable_parameters: the formula for what `attach` makes trainable, without the label table.
     keeps_output: whether, with these options, the attached and untrained model computes what its start did.
     merge: folds what was added into plain weights for deployment; None where nothing needs folding.
+    has_plain_form: whether the adapted model, for methods without tailors, is a plain DiT after `merge`.
     examples: options that the shared tests try the method with; needed where an option has no default.
     problem: why the options do not fit a model, or None.
     """
@@ -68,6 +69,7 @@ class Method:
     trainable_parameters: Callable[..., int]
     keeps_output: Callable[[MethodOptions], bool] = lambda options: True
     merge: Callable[[DiT], DiT] | None = None
+    has_plain_form: bool = True
     examples: tuple[dict, ...] = ({},)
     problem: Callable[..., str | None] = lambda options, shape, backbone, num_seen_classes, num_classes: None
 

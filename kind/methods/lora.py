@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from kind.methods import Adaptation, DenseStart, Method, block_linears
+from kind.methods import Adaptation, DenseStart, Method
+from kind.methods.through_peft import TARGETS, inject, matrices, merge, rank_problem
 from kind.models.presets import Preset
 
 if TYPE_CHECKING:
     from kind.models.dit import DiT
-
-TARGETS = ["to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2"]
 
 
 class Options(DenseStart):
@@ -21,37 +20,19 @@ class Options(DenseStart):
 
 
 def attach(model: DiT, options: Options, task: Adaptation) -> None:
-    import torch
-    from peft import LoraConfig, inject_adapter_in_model
+    from peft import LoraConfig
 
     alpha = options.rank if options.alpha is None else options.alpha
-    config = LoraConfig(r=options.rank, lora_alpha=alpha, target_modules=TARGETS, lora_dropout=0.0)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(task.seed)  # peft draws A from the global generator
-        inject_adapter_in_model(config, model)
+    inject(LoraConfig(r=options.rank, lora_alpha=alpha, target_modules=TARGETS), model, task.seed)
 
 
 def trainable_parameters(model: DiT, options: Options, task: Adaptation) -> int:
-    """depth * sum over matrices of r (in + out)."""
-    shape = Preset(model.config.depth, model.config.width, model.config.num_heads, model.config.patch_size)
-    return shape.depth * sum(options.rank * (inputs + outputs) for inputs, outputs in block_linears(shape))
-
-
-def merge(model: DiT) -> DiT:
-    """W + (alpha / r) B A as plain linears."""
-    from peft.tuners.lora import Linear
-
-    for name, layer in list(model.named_modules()):
-        if isinstance(layer, Linear):
-            layer.merge()
-            model.set_submodule(name, layer.get_base_layer())
-    return model
+    """Sum over matrices of r (in + out)."""
+    return sum(options.rank * (inputs + outputs) for inputs, outputs in matrices(model))
 
 
 def problem(options: Options, shape: Preset, backbone: object, num_seen_classes: int, num_classes: int) -> str | None:
-    if options.rank > shape.width:
-        return f"impossible rank: {options.rank} exceeds the rank {shape.width} of a matrix of width {shape.width}"
-    return None
+    return rank_problem(options.rank, shape)
 
 
 METHOD = Method(

@@ -132,7 +132,8 @@ def test_the_formula_counts_what_is_trained_at_the_papers_sizes(name, given, pre
         method.attach(model, options, task)
     model.label_table.requires_grad_(True)
     counted = sum(p.numel() for p in trained_parameters(model).values()) - model.label_table.numel()
-    assert method.trainable_parameters(model, options, task) == counted > 0
+    assert method.trainable_parameters(model, options, task) == counted
+    assert counted > 0 or name == "label-table"
 
 
 # --- files ----------------------------------------------------------------------------------------------------
@@ -185,8 +186,8 @@ def test_merging_keeps_the_output_and_exports(name, given, starts):
     if METHODS[name].merge is not None:
         merged = METHODS[name].merge(merged)
     torch.testing.assert_close(outputs(merged), before, rtol=1e-5, atol=1e-5)
-    if merged.gate is not None:
-        return  # of several classes: no plain dense form
+    if merged.gate is not None or not METHODS[name].has_plain_form:
+        return
     start = start_of(name, starts).model
     assert merged.state_dict().keys() == start.state_dict().keys()
     stock = to_diffusers(merged)

@@ -1,0 +1,55 @@
+"""DiffScaler (Nair et al. 2024): y = (1 + a) * W x + c + b + scale W_up relu(W_down x) on each matrix, the backbone
+frozen; a, c and W_up are 0 at the start.
+
+The authors start the rows of new labels from the null label's: `finetune.label_table: null`, for all methods at once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from kind.methods import Adaptation, DenseStart, Method
+from kind.methods.through_peft import matrices, rank_problem
+from kind.models.presets import Preset
+
+if TYPE_CHECKING:
+    from kind.models.dit import DiT
+
+
+class Options(DenseStart):
+    rank: Annotated[int, Field(ge=1)] = 8
+    scale: Annotated[float, Field(gt=0)] = 1.0
+
+
+def attach(model: DiT, options: Options, task: Adaptation) -> None:
+    import torch
+
+    from kind.models.adapted_linears import BottleneckLinear, replace_linears
+
+    generator = torch.Generator().manual_seed(task.seed)
+    replace_linears(model, lambda linear: BottleneckLinear(linear, options.rank, options.scale, generator))
+
+
+def trainable_parameters(model: DiT, options: Options, task: Adaptation) -> int:
+    """Sum over matrices of 2 out + r (in + out)."""
+    return sum(2 * outputs + options.rank * (inputs + outputs) for inputs, outputs in matrices(model))
+
+
+def problem(options: Options, shape: Preset, backbone: object, num_seen_classes: int, num_classes: int) -> str | None:
+    return rank_problem(options.rank, shape)
+
+
+METHOD = Method(
+    name="diffscaler",
+    title="DiffScaler",
+    source="Nair et al. 2024",
+    options=Options,
+    start="dense",
+    attach=attach,
+    trainable_parameters=trainable_parameters,
+    has_plain_form=False,
+    examples=({}, {"rank": 3, "scale": 0.5}),
+    problem=problem,
+)

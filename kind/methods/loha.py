@@ -1,0 +1,50 @@
+"""LoHa (Hyeon-Woo et al. 2022; LyCORIS) through peft: W + (alpha / r) (W1a W1b) * (W2a W2b), * elementwise; one of the
+four factors is 0 at the start, so the product reaches rank r^2 with the parameters of rank 2 r."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from kind.methods import Adaptation, DenseStart, Method
+from kind.methods.through_peft import TARGETS, inject, matrices, merge, rank_problem
+from kind.models.presets import Preset
+
+if TYPE_CHECKING:
+    from kind.models.dit import DiT
+
+
+class Options(DenseStart):
+    rank: Annotated[int, Field(ge=1)] = 8
+    alpha: Annotated[float, Field(gt=0)] | None = None  # None: alpha = rank, a scale of 1
+
+
+def attach(model: DiT, options: Options, task: Adaptation) -> None:
+    from peft import LoHaConfig
+
+    alpha = options.rank if options.alpha is None else options.alpha
+    inject(LoHaConfig(r=options.rank, alpha=alpha, target_modules=TARGETS), model, task.seed)
+
+
+def trainable_parameters(model: DiT, options: Options, task: Adaptation) -> int:
+    """Sum over matrices of 2 r (in + out)."""
+    return sum(2 * options.rank * (inputs + outputs) for inputs, outputs in matrices(model))
+
+
+def problem(options: Options, shape: Preset, backbone: object, num_seen_classes: int, num_classes: int) -> str | None:
+    return rank_problem(options.rank, shape)
+
+
+METHOD = Method(
+    name="loha",
+    title="LoHa",
+    source="Hyeon-Woo et al. 2022",
+    options=Options,
+    start="dense",
+    attach=attach,
+    trainable_parameters=trainable_parameters,
+    merge=merge,
+    examples=({}, {"rank": 3, "alpha": 6.0}),
+    problem=problem,
+)

@@ -1,0 +1,102 @@
+"""What methods put in the place of a linear layer of a dense DiT, with `weight` and `bias` where a plain one does the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kind.models.dit import DiT
+from kind.models.factorized import FACTORIZED
+
+
+class SpectralShift(nn.Module):
+    """U diag(relu(s + d)) V^T x + b, the SVD of a linear's weight with trainable shifts d (SVDiff, equation 4).
+
+    d starts at 0.  [..., in] -> [..., out].  The SVD is a buffer that is not saved: it follows from the backbone.
+    """
+
+    def __init__(self, linear: nn.Linear):
+        super().__init__()
+        u, s, v = torch.linalg.svd(linear.weight.detach(), full_matrices=False)
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.shift = nn.Parameter(torch.zeros_like(s))
+        self.bias = linear.bias
+        for name, tensor in {"u": u, "s": s, "v": v}.items():
+            self.register_buffer(name, tensor, persistent=False)
+
+    @property
+    def weight(self) -> Tensor:
+        return (self.u * F.relu(self.s + self.shift)) @ self.v
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        # the weight costs in * out * rank once; two thin products would cost rank * (in + out) for every token
+        return F.linear(inputs, self.weight, self.bias)
+
+
+class ScaledLinear(nn.Module):
+    """gamma * (W x + b), gamma [out] starting at 1 (DiffFit, section 3.2)."""
+
+    def __init__(self, linear: nn.Linear):
+        super().__init__()
+        self.linear = linear
+        self.gamma = nn.Parameter(torch.ones_like(linear.bias))
+
+    @property
+    def weight(self) -> Tensor:
+        return self.gamma[:, None] * self.linear.weight
+
+    @property
+    def bias(self) -> Tensor:
+        return self.gamma * self.linear.bias
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.linear(inputs) * self.gamma
+
+
+class BottleneckLinear(nn.Module):
+    """(1 + a) * W x + c + b + scale W_up relu(W_down x)   (DiffScaler, equation 3).
+
+    a, c [out] and W_up [out, r] start at 0, W_down [r, in] as torch starts a linear.  No plain linear computes this.
+    """
+
+    def __init__(self, linear: nn.Linear, rank: int, scale: float, generator: torch.Generator):
+        super().__init__()
+        self.linear, self.scale = linear, scale
+        bound = linear.in_features**-0.5
+        down = torch.empty(rank, linear.in_features, dtype=linear.weight.dtype)
+        self.gain = nn.Parameter(torch.zeros_like(linear.bias))
+        self.shift = nn.Parameter(torch.zeros_like(linear.bias))
+        self.down = nn.Parameter(down.uniform_(-bound, bound, generator=generator).to(linear.weight.device))
+        self.up = nn.Parameter(linear.weight.new_zeros(linear.out_features, rank))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        kept = F.linear(inputs, self.linear.weight) * (1 + self.gain) + self.linear.bias + self.shift
+        return kept + self.scale * F.linear(F.relu(F.linear(inputs, self.down)), self.up)
+
+
+def replace_linears(model: DiT, make: Callable[[nn.Linear], nn.Module]) -> DiT:
+    """Put make(linear) in the place of q, k, v, o, in and out of every block, in place."""
+    for block in model.transformer_blocks:
+        for path in FACTORIZED.values():
+            block.set_submodule(path, make(block.get_submodule(path)))
+    return model
+
+
+@torch.no_grad()
+def fold(model: DiT) -> DiT:
+    """The same function with plain linears, in place."""
+    for block in model.transformer_blocks:
+        for path in FACTORIZED.values():
+            layer = block.get_submodule(path)
+            if not isinstance(layer, nn.Linear):
+                block.set_submodule(path, _plain(layer.weight, layer.bias))
+    return model
+
+
+def _plain(weight: Tensor, bias: Tensor) -> nn.Linear:
+    linear = nn.Linear(weight.shape[1], weight.shape[0], device=weight.device, dtype=weight.dtype)
+    linear.weight, linear.bias = nn.Parameter(weight.detach()), nn.Parameter(bias.detach())
+    return linear
