@@ -1,5 +1,5 @@
-"""Auto-LG (Wang et al. 2023), our port to DiT: the first blocks of a dense backbone are inherited, with the embedders and
-the final layer; the other blocks start anew, and everything is trained.
+"""Auto-LG (Wang et al. 2023), our port to DiT: the first blocks of a dense backbone are inherited, with the embedders
+and the final layer; the other blocks start anew, and everything is trained.
 
 The method finds the blocks by meta-learning; the first half is what the later comparison code of its first author
 inherits (0 to 5 of 12); how KIND's authors put the method on DiT is not known.

@@ -1,5 +1,5 @@
-"""Heur-LG (Wang et al. 2022), our port to DiT: the last blocks of a dense backbone are inherited, with the embedders and
-the final layer; the other blocks start anew, and everything is trained.
+"""Heur-LG (Wang et al. 2022), our port to DiT: the last blocks of a dense backbone are inherited, with the embedders
+and the final layer; the other blocks start anew, and everything is trained.
 
 The last quarter is what the later comparison code of the method's first author inherits (3 of 12 blocks); how KIND's
 authors put the method on DiT is not known.

@@ -1,4 +1,4 @@
-"""What the methods that peft implements share: which matrices they change, seeded injection, folding into plain linears.
+"""What the methods that peft has share: which matrices they change, seeded injection, folding into plain linears.
 
 peft's version is pinned by the lock file and stands in every job's record.
 """

@@ -77,6 +77,53 @@ class BottleneckLinear(nn.Module):
         return kept + self.scale * F.linear(F.relu(F.linear(inputs, self.down)), self.up)
 
 
+class OrthogonalLinear(nn.Module):
+    """W x + b + A B^T x, B [in, r] a frozen orthonormal slice, A [out, r] starting at 0 (Orthogonal Adaptation)."""
+
+    def __init__(self, linear: nn.Linear, basis: Tensor):
+        super().__init__()
+        self.linear = linear
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.up = nn.Parameter(linear.weight.new_zeros(linear.out_features, len(basis)))
+        self.register_buffer("basis", basis.to(linear.weight), persistent=False)  # [r, in], drawn again on loading
+
+    @property
+    def weight(self) -> Tensor:
+        return self.linear.weight + self.up @ self.basis
+
+    @property
+    def bias(self) -> Tensor:
+        return self.linear.bias
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.linear(inputs) + F.linear(F.linear(inputs, self.basis), self.up)
+
+
+class MaskedLinear(nn.Module):
+    """(1[score >= threshold] * W) x + b, W frozen, the mask learned straight-through (Piggyback; R-AMT).
+
+    Scores start above the threshold, so that every weight is kept at first.
+    """
+
+    THRESHOLD, START = 0.005, 0.01  # Piggyback's (Mallya et al. 2018)
+
+    def __init__(self, linear: nn.Linear):
+        super().__init__()
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.bias = linear.bias
+        self.register_buffer("frozen", linear.weight.detach(), persistent=False)
+        self.score = nn.Parameter(torch.full_like(linear.weight, self.START))
+
+    @property
+    def weight(self) -> Tensor:
+        kept = (self.score >= self.THRESHOLD).to(self.score.dtype)
+        mask = kept + (self.score - self.score.detach())  # its value is `kept`, its gradient that of the score
+        return mask * self.frozen
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return F.linear(inputs, self.weight, self.bias)
+
+
 def replace_linears(model: DiT, make: Callable[[nn.Linear], nn.Module]) -> DiT:
     """Put make(linear) in the place of q, k, v, o, in and out of every block, in place."""
     for block in model.transformer_blocks:
