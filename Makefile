@@ -11,7 +11,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 EXPERIMENT ?= smoke
 
-.PHONY: smoke setup test test-all ui lint lock clean help
+.PHONY: smoke setup test test-all ui lint readme lock clean help
 
 smoke: setup  ## set up and run the experiment (EXPERIMENT=smoke)
 	@$(BIN)/snakemake --profile local --config experiment=$(EXPERIMENT)
@@ -45,6 +45,9 @@ ui: setup  ## the runs in MLflow, on this machine alone
 lint: setup  ## style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+readme: setup  ## the list of methods in README.md
+	@$(BIN)/python -m kind.reporting.methods_list
 
 lock:  ## resolve the packages of pyproject.toml anew (needs uv)
 	uv pip compile pyproject.toml --extra test --universal --python-version 3.11 --no-annotate --no-header \

@@ -48,6 +48,8 @@ class Adaptation:
 class Method:
     """One way to adapt a backbone.
 
+    trains, formula: for people: what is trained, and how many numbers that is; sums go over the six matrices of every
+        block, in and out are their sizes, D is the width, depth the number of blocks.
     start: what it is given: `dense` (a dense backbone), `kind` (the learngenes of a factorized backbone, without
         tailors) or None (freshly initialised weights).  The label table already holds the task's rows.
     attach: changes the model in place, every parameter frozen before, and sets `requires_grad` on what it trains.
@@ -63,6 +65,8 @@ class Method:
     name: str
     title: str
     source: str
+    trains: str
+    formula: str
     options: type[MethodOptions]
     start: Literal["dense", "kind"] | None
     attach: Callable[[DiT, MethodOptions, Adaptation], None]

@@ -103,6 +103,8 @@ METHOD = Method(
     name="kind",
     title="KIND",
     source="Xie et al. 2025",
+    trains="fresh tailors of the task's classes; learngenes frozen",
+    formula="sum of classes N_T (in + out + 1)",
     options=Options,
     examples=(
         {},

@@ -1,4 +1,4 @@
-"""What methods put in the place of a linear layer of a dense DiT, with `weight` and `bias` where a plain one does the same."""
+"""What methods put in the place of a dense DiT's linears; those with `weight` and `bias` fold into plain ones."""
 
 from __future__ import annotations
 

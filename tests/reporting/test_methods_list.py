@@ -1,0 +1,25 @@
+"""The README's list of methods is the registry's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kind.methods import METHODS
+from kind.reporting.methods_list import between_marks, methods_table, renewed
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_readme_lists_the_methods_as_they_are():
+    text = (ROOT / "README.md").read_text()
+    assert between_marks(text) == methods_table(), "make readme"
+    assert renewed(text) == text
+
+
+def test_every_method_has_a_row_and_every_file_is_there():
+    rows = methods_table().splitlines()[2:]
+    assert len(rows) == len(METHODS)
+    for row in rows:
+        name, *_, file = (cell.strip().strip("`") for cell in row.strip("|").split("|"))
+        assert name in METHODS
+        assert (ROOT / "kind" / "methods" / file).is_file()
