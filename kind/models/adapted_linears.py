@@ -9,7 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kind.models.dit import DiT
-from kind.models.factorized import FACTORIZED
+from kind.models.factorization import FACTORIZED, Factorization, LayerRanks
+from kind.models.factorized import FactorizedLinear
+from kind.models.gate import ClassGate
 
 
 class SpectralShift(nn.Module):
@@ -122,6 +124,42 @@ class MaskedLinear(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         return F.linear(inputs, self.weight, self.bias)
+
+
+class GatedLinear(nn.Module):
+    """W x + b + sum_i u_i s_i v_i^T x over the tailors of the sample's class: a gated adapter on a dense matrix."""
+
+    def __init__(self, linear: nn.Linear, rank: int, gate: ClassGate):
+        super().__init__()
+        self.linear = linear
+        ranks = LayerRanks(0, (rank,) * gate.num_owners)
+        options = {"dtype": linear.weight.dtype, "device": linear.weight.device}
+        self.adapters = FactorizedLinear(linear.in_features, linear.out_features, ranks, gate, **options)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.linear(inputs) + self.adapters(inputs)
+
+
+def gate_adapters(model: DiT, num_classes: int, rank: int, scale: float, seed: int) -> DiT:
+    """Put a zero-output adapter of every class beside each matrix, behind one gate, in place; u and v are trained.
+
+    As LoRA starts: u = 0, v drawn from U(-1, 1) / sqrt(in); s = scale.
+    """
+    model.gate, model.factorization = ClassGate(num_classes), Factorization(0, rank)
+    generator = torch.Generator().manual_seed(seed)
+
+    def make(linear: nn.Linear) -> GatedLinear:
+        layer = GatedLinear(linear, rank, model.gate)
+        adapters, bound = layer.adapters.requires_grad_(False), linear.in_features**-0.5
+        drawn = torch.empty(adapters.tailor_v.shape, device="cpu").uniform_(-bound, bound, generator=generator)
+        with torch.no_grad():
+            adapters.tailor_v.copy_(drawn)
+            adapters.tailor_s.fill_(scale)
+        adapters.tailor_u.requires_grad_(True)
+        adapters.tailor_v.requires_grad_(True)
+        return layer
+
+    return replace_linears(model, make)
 
 
 def replace_linears(model: DiT, make: Callable[[nn.Linear], nn.Module]) -> DiT:

@@ -123,6 +123,7 @@ def test_the_formula_counts_what_is_trained(name, given, starts):
 def test_the_formula_counts_what_is_trained_at_the_papers_sizes(name, given, preset, monkeypatch):
     method, options = METHODS[name], METHODS[name].options.model_validate(given)
     monkeypatch.setattr("kind.models.learngene.draw_tailors", lambda *_: None)  # meta tensors have no values
+    monkeypatch.setattr("kind.models.factorized.factorize", lambda model, ranks, seed: make_room(model, ranks))
     task = Adaptation(num_classes=20, seed=0)
     with torch.device("meta"):
         model = DiT(DiTConfig(*PRESETS[preset], image_size=32, channels=4, num_classes=20, learned_variance=True))

@@ -188,6 +188,35 @@ def test_r_amt_learns_by_the_straight_through_gradient(starts):
     torch.testing.assert_close(layer.score.grad, by_hand)
 
 
+def test_kind_dense_keeps_the_largest_components(starts):
+    """The null label sees them alone, which is the best approximation of each matrix of that rank."""
+    model = adapt(load_start("dense", starts.dense), *method("kind-dense", num_learngenes=10), 3, SEED, "random")
+    plain = load_start("dense", starts.dense).model
+    for block, before in zip(model.transformer_blocks, plain.transformer_blocks, strict=True):
+        for path in FACTORIZED.values():
+            layer, linear = block.get_submodule(path), before.get_submodule(path)
+            u, s, v = torch.linalg.svd(linear.weight.double(), full_matrices=False)
+            kept = layer.dense_weight(None).double()
+            torch.testing.assert_close(kept, (u[:, :10] * s[:10]) @ v[:10], rtol=0, atol=1e-5)
+            assert torch.equal(layer.bias, linear.bias)
+            assert not layer.learngene_u.requires_grad and layer.tailor_u.requires_grad
+
+
+@pytest.mark.parametrize("alpha", [None, 6.0])
+def test_gated_lora(layers, alpha):
+    for _, layer, before in layers(*method("gated-lora", rank=3, alpha=alpha)):
+        adapters, x = layer.adapters, given(before).repeat(2, 1, 1)
+        adapters.gate.open(torch.tensor([0, 2, 2, 3]))
+        found = layer(x)
+        for sample, label in enumerate((0, 2, 2, 3)):
+            weight = before.weight
+            if label < 3:
+                rows = slice(3 * label, 3 * label + 3)
+                b, a = adapters.tailor_u[rows].T, adapters.tailor_v[rows]
+                weight = weight + (1.0 if alpha is None else alpha / 3) * b @ a
+            torch.testing.assert_close(found[sample], x[sample] @ weight.T + before.bias)
+
+
 @pytest.mark.parametrize("name, kept", [("heur-lg", {3}), ("auto-lg", {0, 1})])
 def test_learngenes_of_whole_blocks(name, kept):
     config = DiTConfig(*PRESETS["tiny/2"], image_size=8, channels=3, num_classes=3)

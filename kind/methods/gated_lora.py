@@ -1,0 +1,45 @@
+"""Gated LoRA, a control of ours: one low-rank adapter a class beside each matrix of a frozen *dense* backbone, chosen
+by the class gate, y = W x + b + (alpha / r) B_c A_c x, B_c = 0 at the start.
+
+It has the gate and the per-class parameters of KIND's adaptation, but neither learngenes nor KIND's pre-training: what
+it reaches is what the gate alone does.  Samples without a label see the backbone as it is.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kind.methods import Adaptation, Method
+from kind.methods.lora import Options, problem
+from kind.methods.through_peft import matrices
+
+if TYPE_CHECKING:
+    from kind.models.dit import DiT
+
+
+def attach(model: DiT, options: Options, task: Adaptation) -> None:
+    from kind.models.adapted_linears import gate_adapters
+
+    alpha = options.rank if options.alpha is None else options.alpha
+    gate_adapters(model, task.num_classes, options.rank, alpha / options.rank, task.seed)
+
+
+def trainable_parameters(model: DiT, options: Options, task: Adaptation) -> int:
+    """Classes times the sum over matrices of r (in + out)."""
+    return task.num_classes * sum(options.rank * (inputs + outputs) for inputs, outputs in matrices(model))
+
+
+METHOD = Method(
+    name="gated-lora",
+    title="Gated LoRA",
+    source="control",
+    trains="B A of each class beside each matrix",
+    formula="classes sum of r (in + out)",
+    options=Options,
+    start="dense",
+    attach=attach,
+    trainable_parameters=trainable_parameters,
+    has_plain_form=False,
+    examples=({"rank": 2}, {"rank": 3, "alpha": 6.0}),
+    problem=problem,
+)

@@ -1,0 +1,53 @@
+"""KIND on a dense backbone, a control of ours: each matrix of an ordinary pre-trained DiT is cut by its SVD to the
+N_G components of largest singular value, which stand in for learngenes; then KIND's adaptation, fresh tailors and all.
+
+What `kind` reaches beyond this is what pre-training in factorized form, with the gate, adds.
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from kind.methods import Adaptation, Method, kind
+from kind.models.presets import Preset
+
+if TYPE_CHECKING:
+    from kind.models.dit import DiT
+
+
+class Options(kind.Options):
+    """num_learngenes: components that are kept; for a fair comparison, those of the factorized backbone."""
+
+    backbone: str = "dense"
+    num_learngenes: Annotated[int, Field(ge=1)]
+
+
+def attach(model: DiT, options: Options, task: Adaptation) -> None:
+    from kind.models.factorized import Factorization, factorize
+
+    factorize(model, Factorization(options.num_learngenes, 0), seed=0)  # nothing is left over to be shared out
+    kind.attach(model, options, task)
+
+
+def problem(options: Options, shape: Preset, backbone: object, num_seen_classes: int, num_classes: int) -> str | None:
+    cut = SimpleNamespace(most_learngenes=options.num_learngenes)
+    return kind.problem(options, shape, cut, num_seen_classes, num_classes)
+
+
+METHOD = Method(
+    name="kind-dense",
+    title="KIND on a dense backbone",
+    source="control",
+    trains="fresh tailors; the N_G largest components of a dense backbone frozen",
+    formula="sum of classes N_T (in + out + 1)",
+    options=Options,
+    start="dense",
+    attach=attach,
+    trainable_parameters=kind.trainable_parameters,
+    keeps_output=lambda options: False,
+    examples=({"num_learngenes": 12}, {"num_learngenes": 20, "tailor_start": "zero", "num_tailors": 2}),
+    problem=problem,
+)
