@@ -67,16 +67,20 @@ class BottleneckLinear(nn.Module):
     def __init__(self, linear: nn.Linear, rank: int, scale: float, generator: torch.Generator):
         super().__init__()
         self.linear, self.scale = linear, scale
+        options = {"bias": False, "dtype": linear.weight.dtype, "device": linear.weight.device}
+        self.down = nn.Linear(linear.in_features, rank, **options)
+        self.up = nn.Linear(rank, linear.out_features, **options)
         bound = linear.in_features**-0.5
-        down = torch.empty(rank, linear.in_features, dtype=linear.weight.dtype)
+        drawn = torch.empty(self.down.weight.shape, device="cpu").uniform_(-bound, bound, generator=generator)
+        with torch.no_grad():
+            self.down.weight.copy_(drawn)
+            self.up.weight.zero_()
         self.gain = nn.Parameter(torch.zeros_like(linear.bias))
         self.shift = nn.Parameter(torch.zeros_like(linear.bias))
-        self.down = nn.Parameter(down.uniform_(-bound, bound, generator=generator).to(linear.weight.device))
-        self.up = nn.Parameter(linear.weight.new_zeros(linear.out_features, rank))
 
     def forward(self, inputs: Tensor) -> Tensor:
         kept = F.linear(inputs, self.linear.weight) * (1 + self.gain) + self.linear.bias + self.shift
-        return kept + self.scale * F.linear(F.relu(F.linear(inputs, self.down)), self.up)
+        return kept + self.scale * self.up(F.relu(self.down(inputs)))
 
 
 class OrthogonalLinear(nn.Module):

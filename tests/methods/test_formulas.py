@@ -146,7 +146,7 @@ def test_diffscaler(layers):
     for _, layer, before in layers(*method("diffscaler", rank=3, scale=0.5)):
         x, w = given(before), before.weight
         by_hand = (1 + layer.gain) * (x @ w.T) + layer.shift + before.bias
-        by_hand = by_hand + 0.5 * (x @ layer.down.T).clamp(min=0) @ layer.up.T
+        by_hand = by_hand + 0.5 * (x @ layer.down.weight.T).clamp(min=0) @ layer.up.weight.T
         torch.testing.assert_close(layer(x), by_hand)
 
 

@@ -1,0 +1,33 @@
+"""Every method through the whole pipeline: params/rivals.yaml, with the real Snakefile."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+from workspace import new_workspace
+
+from kind.layout import Layout
+from kind.methods import METHODS
+from kind.params_file import load_experiment
+
+RIVALS = Path(__file__).resolve().parents[2] / "params" / "rivals.yaml"
+
+
+def test_rivals_names_every_method():
+    assert set(load_experiment(RIVALS).methods) == set(METHODS)
+
+
+@pytest.mark.slow
+def test_every_method_ends_in_the_table(tmp_path):
+    workspace = new_workspace(tmp_path / "work")
+    run = workspace.snakemake(experiment=str(RIVALS))
+    assert run.code == 0, run.output
+    layout = Layout(workspace.folder / "results" / "rivals")
+    with open(layout.report / "metrics.csv") as handle:
+        rows = {row["method"]: row for row in csv.DictReader(handle)}
+    assert set(rows) == set(METHODS)
+    fd = next(name for name in rows["full"] if name.startswith("fd_digits"))
+    assert all(float(row[fd]) > 0 for row in rows.values())
+    assert float(rows["full"][fd]) < float(rows["label-table"][fd]), "the floor"
