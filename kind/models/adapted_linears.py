@@ -15,7 +15,7 @@ from kind.models.gate import ClassGate
 
 
 class SpectralShift(nn.Module):
-    """U diag(relu(s + d)) V^T x + b, the SVD of a linear's weight with trainable shifts d (SVDiff, equation 4).
+    """U diag(relu(s + d)) V^T x + b, the SVD of a linear's weight with trainable shifts d (SVDiff).
 
     d starts at 0.  [..., in] -> [..., out].  The SVD is a buffer that is not saved: it follows from the backbone.
     """
@@ -39,7 +39,7 @@ class SpectralShift(nn.Module):
 
 
 class ScaledLinear(nn.Module):
-    """gamma * (W x + b), gamma [out] starting at 1 (DiffFit, section 3.2)."""
+    """gamma * (W x + b), gamma [out] starting at 1 (DiffFit)."""
 
     def __init__(self, linear: nn.Linear):
         super().__init__()
@@ -59,7 +59,7 @@ class ScaledLinear(nn.Module):
 
 
 class BottleneckLinear(nn.Module):
-    """(1 + a) * W x + c + b + scale W_up relu(W_down x)   (DiffScaler, equation 3).
+    """(1 + a) * W x + c + b + scale W_up relu(W_down x)   (DiffScaler).
 
     a, c [out] and W_up [out, r] start at 0, W_down [r, in] as torch starts a linear.  No plain linear computes this.
     """
