@@ -34,13 +34,13 @@ class KindBackbone(Section):
 
     ranks: counts of single kinds of matrices; class_tailors: tailors of single classes, in every matrix; groups: by
     name, classes that share tailors; start: the dense backbone whose trained weights are taken apart; None: a fresh
-    draw.  overcomplete: allow more components in all than the rank of a matrix.
+    draw.  num_tailors: 0 shares all components: the control without the gate.  overcomplete: allow more components in all than the rank of a matrix.
     """
 
     may_be_none: ClassVar[tuple[str, ...]] = ("start",)
     form: Literal["kind"]
     num_learngenes: PositiveInt
-    num_tailors: PositiveInt
+    num_tailors: NaturalInt
     null_gate: Literal["learngenes", "true_class"] = "learngenes"
     overcomplete: bool = False
     matrices: Annotated[list[Literal[tuple(MATRICES)]], Field(min_length=1)] = list(FACTORIZED)

@@ -86,9 +86,9 @@ def sample_batch(
         torch.cat([labels, labels if null_gate == "true_class" else null]),
     )
     if scale == 1:
-        predict = _predictor(model, sampler.timesteps.to(device), labels, None)
+        predict = predictor(model, sampler.timesteps.to(device), labels, None)
     else:
-        predict = _predictor(model, sampler.timesteps.to(device), both_labels, both_gates)
+        predict = predictor(model, sampler.timesteps.to(device), both_labels, both_gates)
     for step, time in enumerate(sampler.timesteps):
         output = predict(images, step).float()
         if scale != 1:
@@ -101,7 +101,7 @@ def sample_batch(
     return images
 
 
-def _predictor(
+def predictor(
     model: nn.Module, timesteps: Tensor, labels: Tensor, gate_labels: Tensor | None
 ) -> Callable[[Tensor, int], Tensor]:
     """(images [B, ...], step) -> the model's output for rows of one or two halves, labels [B] or [2 B]."""

@@ -181,11 +181,12 @@ def fold(model: DiT) -> DiT:
         for path in FACTORIZED.values():
             layer = block.get_submodule(path)
             if not isinstance(layer, nn.Linear):
-                block.set_submodule(path, _plain(layer.weight, layer.bias))
+                block.set_submodule(path, plain_linear(layer.weight, layer.bias))
     return model
 
 
-def _plain(weight: Tensor, bias: Tensor) -> nn.Linear:
+def plain_linear(weight: Tensor, bias: Tensor) -> nn.Linear:
+    """A linear layer of this weight [out, in] and bias [out]."""
     linear = nn.Linear(weight.shape[1], weight.shape[0], device=weight.device, dtype=weight.dtype)
     linear.weight, linear.bias = nn.Parameter(weight.detach()), nn.Parameter(bias.detach())
     return linear

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from kind.diffusers_parts import AdaLayerNormZero, Attention, BasicTransformerBlock, FeedForward
 from kind.models.dit import DiT, GivenConditioning
-from kind.models.factorized import FactorizedLinear, factorized_layers
+from kind.models.factorized import MATRICES, FactorizedLinear, factorized_layers
 
 MODULATION_BYTES = 2**26  # of modulations that are kept at a time
 FACTOR_BYTES = 2**30  # of all classes' joined factors; a batch that needs more has its classes' tailors masked
@@ -52,6 +52,8 @@ class Denoiser:
         """Whether this is a DiT built as ours is: methods may put other modules into a model, or hooks."""
         if not isinstance(model, DiT) or any(m._forward_hooks or m._forward_pre_hooks for m in model.modules()):
             return False
+        if not all(name.endswith(tuple(MATRICES.values())) for name, _ in factorized_layers(model)):
+            return False  # inside something else, which opens no gate of its own
         return all(
             type(block) is BasicTransformerBlock
             and type(block.norm1) is AdaLayerNormZero

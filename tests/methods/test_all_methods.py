@@ -19,6 +19,7 @@ from kind.models.dit import LABEL_TABLE, DiT, DiTConfig, renew_label_table, to_d
 from kind.models.factorized import Factorization, make_room
 from kind.models.presets import PRESETS
 from kind.params import Training
+from kind.sampling import predictor
 from kind.training import Plan, train
 
 CASES = [
@@ -199,6 +200,19 @@ def test_merging_keeps_the_output_and_exports(name, given, starts):
 
 
 @each_method
+def test_sampling_steps_compute_what_the_model_does(name, given, starts):
+    model, _ = attached(name, given, starts)
+    shake(trained_parameters(model).values())
+    times, labels = torch.tensor([900, 100]), torch.arange(8) % 4
+    images = torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    predict = predictor(model, times, labels, None)
+    for step in range(2):
+        with torch.no_grad():
+            expected = model(images, times[step].expand(8), labels)
+        torch.testing.assert_close(predict(images, step), expected, rtol=1e-5, atol=1e-5)
+
+
+@each_method
 def test_files_that_do_not_fit_are_refused(name, given, starts, make_starts, tmp_path):
     model, options = attached(name, given, starts)
     path, method = tmp_path / "adapted", METHODS[name]
@@ -242,7 +256,7 @@ def test_a_method_is_declared_whole(name):
     assert method.name == name
     assert method.title
     assert method.source
-    wanted = {"dense": "dense", "kind": "kind", None: None}[method.start]
+    wanted = name if name == "kind-nogate" else method.start  # the name of a backbone in a params file
     field = method.options.model_fields.get("backbone")
     assert (field.default if field else None) == wanted
     assert method.options.model_fields["learning_rate"].default is None

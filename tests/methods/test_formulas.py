@@ -9,7 +9,7 @@ from kind.adaptation import adapt, trained_parameters
 from kind.checkpoints import load_start
 from kind.methods import METHODS, Adaptation
 from kind.models.dit import DiT, DiTConfig, build_dit
-from kind.models.factorized import FACTORIZED
+from kind.models.factorized import FACTORIZED, factorized_layers
 from kind.models.presets import PRESETS
 
 SEED = 7
@@ -200,6 +200,16 @@ def test_kind_dense_keeps_the_largest_components(starts):
             torch.testing.assert_close(kept, (u[:, :10] * s[:10]) @ v[:10], rtol=0, atol=1e-5)
             assert torch.equal(layer.bias, linear.bias)
             assert not layer.learngene_u.requires_grad and layer.tailor_u.requires_grad
+
+
+def test_kind_nogate_keeps_the_components_of_largest_energy_of_the_product(starts):
+    model = adapt(load_start("kind", starts.kind), *method("kind-nogate", num_learngenes=8), 3, SEED, "random")
+    whole = load_start("kind", starts.kind).model
+    for (_, layer), (_, before) in zip(factorized_layers(model), factorized_layers(whole), strict=True):
+        u, s, v = torch.linalg.svd(before.dense_weight(None).double(), full_matrices=False)
+        torch.testing.assert_close(layer.dense_weight(None).double(), (u[:, :8] * s[:8]) @ v[:8], rtol=0, atol=1e-5)
+        assert torch.equal(layer.bias, before.bias)
+        assert not layer.learngene_u.requires_grad and layer.tailor_u.requires_grad
 
 
 @pytest.mark.parametrize("alpha", [None, 6.0])
