@@ -34,7 +34,8 @@ class KindBackbone(Section):
 
     ranks: counts of single kinds of matrices; class_tailors: tailors of single classes, in every matrix; groups: by
     name, classes that share tailors; start: the dense backbone whose trained weights are taken apart; None: a fresh
-    draw.  num_tailors: 0 shares all components: the control without the gate.  overcomplete: allow more components in all than the rank of a matrix.
+    draw.  num_tailors: 0 shares all components, which is the control without the gate.  overcomplete: allow more
+    components in all than the rank of a matrix.
     """
 
     may_be_none: ClassVar[tuple[str, ...]] = ("start",)
