@@ -1,8 +1,7 @@
 """SVDiff (Han et al. 2023): the SVD of each matrix is frozen but for shifts d of its singular values,
 W' = U diag(relu(s + d)) V^T, d = 0 at the start.
 
-The authors also train biases, at a rate a thousand times lower than that of the shifts: `bias_rate`, a share of the
-common learning rate (0: biases stay as they are).
+The authors also train biases, at a rate a thousand times lower than that of the shifts; that is left out here.
 """
 
 from __future__ import annotations
