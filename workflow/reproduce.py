@@ -34,7 +34,7 @@ def main(versioned: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     for name in chosen:
-        if code := wait_for(subprocess.Popen(snakemake(name, profile))):
+        if code := run(snakemake(name, profile)):
             return code
     return 0
 
@@ -78,11 +78,21 @@ def check(name: str, is_chosen: bool) -> None:
         )
 
 
-def wait_for(process: subprocess.Popen) -> int:
+def run(command: list[str]) -> int:
     """Its exit code.  Ctrl-C reaches it too, and SIGTERM is passed on: it ends its jobs and takes its lock away."""
+    stopped, running = [], []
+
+    def stop(*_: object) -> None:
+        stopped.append(True)
+        for process in running:
+            process.terminate()
+
     signal.signal(signal.SIGINT, lambda *_: None)
-    signal.signal(signal.SIGTERM, lambda *_: process.terminate())
-    return process.wait()
+    signal.signal(signal.SIGTERM, stop)
+    running.append(subprocess.Popen(command))
+    if stopped:  # between the two lines above
+        stop()
+    return running[0].wait()
 
 
 def snakemake(experiment: str, profile: str) -> list[str]:

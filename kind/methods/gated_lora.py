@@ -2,26 +2,32 @@
 by the class gate, y = W x + b + (alpha / r) B_c A_c x, B_c = 0 at the start.
 
 It has the gate and the per-class parameters of KIND's adaptation, but neither learngenes nor KIND's pre-training: what
-it reaches is what the gate alone does.  Samples without a label see the backbone as it is.
+it reaches is what the gate alone does.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from kind.methods import Adaptation, Method
-from kind.methods.lora import Options, problem
+from kind.methods import Adaptation, Method, lora
 from kind.methods.through_peft import matrices
 
 if TYPE_CHECKING:
     from kind.models.dit import DiT
 
 
+class Options(lora.Options):
+    """null_gate: whether samples without a label see the backbone alone or keep their class's adapter; for a fair
+    comparison with `kind`, that of its backbone."""
+
+    null_gate: Literal["learngenes", "true_class"] = "learngenes"
+
+
 def attach(model: DiT, options: Options, task: Adaptation) -> None:
     from kind.models.adapted_linears import gate_adapters
 
     alpha = options.rank if options.alpha is None else options.alpha
-    gate_adapters(model, task.num_classes, options.rank, alpha / options.rank, task.seed)
+    gate_adapters(model, task.num_classes, options.rank, alpha / options.rank, options.null_gate, task.seed)
 
 
 def trainable_parameters(model: DiT, options: Options, task: Adaptation) -> int:
@@ -34,12 +40,12 @@ METHOD = Method(
     title="Gated LoRA",
     source="control",
     trains="B A of each class beside each matrix",
-    formula="classes sum of r (in + out)",
+    formula="classes x sum of r (in + out)",
     options=Options,
     start="dense",
     attach=attach,
     trainable_parameters=trainable_parameters,
     has_plain_form=False,
-    examples=({"rank": 2}, {"rank": 3, "alpha": 6.0}),
-    problem=problem,
+    examples=({"rank": 2}, {"rank": 3, "alpha": 6.0, "null_gate": "true_class"}),
+    problem=lora.problem,
 )

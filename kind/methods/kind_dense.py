@@ -7,7 +7,7 @@ What `kind` reaches beyond this is what pre-training in factorized form, with th
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 
 
 class Options(kind.Options):
-    """num_learngenes: components that are kept; for a fair comparison, those of the factorized backbone."""
+    """num_learngenes: components that are kept.  For a fair comparison with `kind`, this and null_gate are those of the
+    factorized backbone."""
 
     backbone: str = "dense"
     num_learngenes: Annotated[int, Field(ge=1)]
+    null_gate: Literal["learngenes", "true_class"] = "learngenes"
 
 
 def attach(model: DiT, options: Options, task: Adaptation) -> None:
@@ -42,7 +44,7 @@ METHOD = Method(
     title="KIND on a dense backbone",
     source="control",
     trains="fresh tailors; the N_G largest components of a dense backbone frozen",
-    formula="sum of classes N_T (in + out + 1)",
+    formula="classes x N_T x sum of (in + out + 1)",
     options=Options,
     start="dense",
     attach=attach,

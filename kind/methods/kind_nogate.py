@@ -7,26 +7,47 @@ What `kind` reaches beyond this is what the gate in pre-training adds to the fac
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Annotated
 
-from kind.methods import Adaptation, Method, kind, kind_dense
+from pydantic import Field
+
+from kind.methods import Adaptation, Method, kind
+from kind.models.presets import Preset
 
 if TYPE_CHECKING:
     from kind.models.dit import DiT
 
 
-class Options(kind_dense.Options):
+class Options(kind.Options):
+    """num_learngenes: components that are kept; for a fair comparison, those of the backbone of `kind`."""
+
     backbone: str = "kind-nogate"
+    num_learngenes: Annotated[int, Field(ge=1)]
 
 
 def attach(model: DiT, options: Options, task: Adaptation) -> None:
     from kind.models.adapted_linears import plain_linear
-    from kind.models.factorized import factorized_layers
+    from kind.models.factorized import Factorization, factorize, factorized_layers
 
+    shared = model.factorization
     for name, layer in list(factorized_layers(model)):
         model.set_submodule(name, plain_linear(layer.dense_weight(None), layer.bias))
-    model.gate = None
-    kind_dense.attach(model.requires_grad_(False), options, task)
+    model.requires_grad_(False)
+    factorize(model, Factorization(options.num_learngenes, 0, shared.null_gate, shared.matrices), seed=0)
+    kind.attach(model, options, task)
+
+
+def problem(options: Options, shape: Preset, backbone: object, num_seen_classes: int, num_classes: int) -> str | None:
+    if backbone is not None and (backbone.num_tailors or backbone.class_tailors or backbone.groups or backbone.ranks):
+        return "its backbone has tailors of classes; this control needs one that shares all (`num_tailors: 0`)"
+    if backbone is not None and options.num_learngenes > backbone.num_learngenes:
+        return (
+            f"num_learngenes {options.num_learngenes} are to be kept, but the backbone has {backbone.num_learngenes} "
+            "components"
+        )
+    cut = SimpleNamespace(most_learngenes=options.num_learngenes)
+    return kind.problem(options, shape, cut, num_seen_classes, num_classes)
 
 
 METHOD = Method(
@@ -34,12 +55,12 @@ METHOD = Method(
     title="KIND without the gate",
     source="control",
     trains="fresh tailors; the N_G largest components of a backbone without tailors frozen",
-    formula="sum of classes N_T (in + out + 1)",
+    formula="classes x N_T x sum of (in + out + 1)",
     options=Options,
     start="kind",
     attach=attach,
     trainable_parameters=kind.trainable_parameters,
     keeps_output=lambda options: False,
     examples=({"num_learngenes": 10}, {"num_learngenes": 8, "tailor_start": "zero", "num_tailors": 2}),
-    problem=kind_dense.problem,
+    problem=problem,
 )

@@ -1,5 +1,5 @@
 """OFT (Qiu et al. 2023) through peft: the inputs of each matrix are turned by a block-diagonal orthogonal R, block by
-block the Cayley transform R = (I + Q)(I - Q)^-1 of a skew-symmetric Q, which is 0 at the start.
+block the Cayley transform R = (I - Q)(I + Q)^-1 of a skew-symmetric Q, which is 0 at the start.
 
 The paper turns the outputs, R W; peft turns the inputs, W R, which has the same number of parameters for square
 matrices.  The Cayley transform is exact here (peft's default is a series of five terms).

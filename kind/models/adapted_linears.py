@@ -144,12 +144,12 @@ class GatedLinear(nn.Module):
         return self.linear(inputs) + self.adapters(inputs)
 
 
-def gate_adapters(model: DiT, num_classes: int, rank: int, scale: float, seed: int) -> DiT:
+def gate_adapters(model: DiT, num_classes: int, rank: int, scale: float, null_gate: str, seed: int) -> DiT:
     """Put a zero-output adapter of every class beside each matrix, behind one gate, in place; u and v are trained.
 
     As LoRA starts: u = 0, v drawn from U(-1, 1) / sqrt(in); s = scale.
     """
-    model.gate, model.factorization = ClassGate(num_classes), Factorization(0, rank)
+    model.gate, model.factorization = ClassGate(num_classes), Factorization(0, rank, null_gate)
     generator = torch.Generator().manual_seed(seed)
 
     def make(linear: nn.Linear) -> GatedLinear:

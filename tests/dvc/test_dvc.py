@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import pytest
@@ -66,6 +67,17 @@ def test_a_changed_parameter_reruns_what_depends_on_it_and_shows_in_diffs(copied
     page = (copied.folder / "plots/index.html").read_text()
     assert '"facet"' in page and "grids_novel.png" in page.replace("grids/novel", "grids_novel")
     assert "failed" not in copied.does("dvc", "plots", "diff", "HEAD~1", "--out", "plots").output
+
+
+def test_a_raised_stage_version_is_noticed(copied):
+    path = copied.folder / "kind" / "recipes.py"
+    text = path.read_text()
+    raised = re.sub(r'"report": (\d+)', lambda found: f'"report": {int(found[1]) + 1}', text)
+    assert raised != text
+    path.write_text(raised)
+    assert "kind/recipes.py" in copied.does("dvc", "status").output
+    assert copied.does("dvc", "repro").jobs == {"report": 1, "all": 1}
+    copied.assert_up_to_date()
 
 
 def test_after_clone_and_pull_nothing_is_to_be_done(first, tmp_path):
