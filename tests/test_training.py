@@ -52,7 +52,9 @@ def kill_at(model, step):
 # --- repeating and resuming -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("sizes", [{}, {"learngenes": 8, "tailors": 2}], ids=["dense", "kind"])
+@pytest.mark.parametrize(
+    "sizes", [{}, {"learngenes": 8, "tailors": 2}, {"learngenes": 8, "tailors": 0}], ids=["dense", "kind", "all shared"]
+)
 def test_a_killed_run_goes_on_and_ends_with_the_same_bits(build, tmp_path, sizes):
     plan = {"snapshot_steps": (3, 8), "checkpoint_seconds": 0.0, "learning_rate_schedule": "cosine", "warmup_steps": 3}
     expected = run(build(**sizes), tmp_path / "whole", **plan)

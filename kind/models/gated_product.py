@@ -249,7 +249,7 @@ def _tailor_gradients(du: Tensor, dv: Tensor, s: Tensor, v: Tensor, present: Ten
     ds = (dv * v[rows]).sum(1)
     values = [du, ds, dv.mul_(s[rows, None])]
     sizes = [(len(s), du.shape[1]), (len(s),), (len(s), dv.shape[1])]
-    if sparse:
+    if sparse and len(s):  # of no tailors at all there is nothing sparse
         options = {"is_coalesced": True, "check_invariants": False}
         return [torch.sparse_coo_tensor(present, one, size, **options) for one, size in zip(values, sizes, strict=True)]
     return [one.new_zeros(size).index_copy_(0, rows, one) for one, size in zip(values, sizes, strict=True)]
