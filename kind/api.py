@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 
 from kind import checkpoints
 from kind.artifacts import read_header
@@ -31,8 +32,8 @@ from kind.exports import is_export, read_export, write_export
 from kind.methods import METHODS
 from kind.models import recombine
 from kind.models.dit import DiT
-from kind.params import Sampling
-from kind.params_messages import nearest
+from kind.params import DEFAULT_SPACING, Sampling, spacing_problem
+from kind.params_messages import describe_errors, nearest
 from kind.sampling import balanced_labels, sample_images
 
 Place = str | Path
@@ -135,21 +136,28 @@ class KindModel:
         guidance_scale: float = 1.5,
         num_steps: int = 50,
         sampler: str = "dpm",
+        timestep_spacing: str | None = None,
         clip_sample: bool = False,
         seed: int = 0,
         batch_size: int = 64,
         precision: str = "float32",
     ) -> np.ndarray:
-        """Images of all classes in turn (see `labels`), uint8 [N, H, W, C]; learngenes alone are not guided."""
-        protocol = Sampling(
+        """Images of all classes in turn (see `labels`), uint8 [N, H, W, C]; learngenes alone are not guided.
+
+        timestep_spacing: linspace, leading or trailing; None is what suits the sampler.
+        """
+        protocol = _protocol(
             sampler=sampler,
             num_inference_steps=num_steps,
-            timestep_spacing="linspace",
+            timestep_spacing=timestep_spacing or DEFAULT_SPACING.get(sampler, "leading"),
             clip_sample=clip_sample,
             guidance_scale=guidance_scale if self.classes else 1.0,
             num_samples=num_samples,
             batch_size=batch_size,
         )
+        trained = self.diffusion.num_train_timesteps
+        if num_steps > trained:
+            raise UserError(f"num_steps: {num_steps} asked, but the model was trained with {trained} timesteps")
         return sample_images(
             self.model,
             self.diffusion,
@@ -184,6 +192,18 @@ def part_files(folder: Path, num_classes: int, num_groups: int) -> tuple[Path, l
     return folder / "learngenes.safetensors", [folder / "tailors" / name for name in names]
 
 
+def _protocol(**given: Any) -> Sampling:
+    """Raises UserError for what no params file may say either, in the words of `KindModel.sample`."""
+    try:
+        protocol = Sampling(**given)
+    except ValidationError as error:
+        mistakes = "; ".join(describe_errors(error, (), Sampling)).replace("num_inference_steps", "num_steps")
+        raise UserError(f"these samples cannot be drawn: {mistakes}")
+    if problem := spacing_problem(protocol.sampler, protocol.timestep_spacing):
+        raise UserError(f"timestep_spacing: {problem}")
+    return protocol
+
+
 def load(path: Place, start: Place | None = None) -> KindModel:
     """A model of this project from whatever holds it.
 
@@ -213,6 +233,8 @@ def load_parts(learngenes: Place, tailors: Sequence[Place]) -> KindModel:
 
 def combine(*models: KindModel, null_row_of: int | None = None) -> KindModel:
     """See `KindModel.combine`."""
+    if not models:
+        raise UserError("there is nothing to combine", hint="give at least one model")
     return models[0].combine(*models[1:], null_row_of=null_row_of)
 
 

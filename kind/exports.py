@@ -27,6 +27,7 @@ from kind.exports_card import model_card
 from kind.models.dit import EMBEDDER, LABEL_TABLE, DiT, DiTConfig
 from kind.models.export import NULL_ROW, Adapter, adapter_of, stock_form
 from kind.models.factorized import Factorization, factorized_layers, make_room
+from kind.params import DEFAULT_SPACING
 
 FORMAT, COMPONENTS = "kind-export/1", "components/1"
 FORMS = ("auto", "dense", "adapters")
@@ -83,7 +84,9 @@ def _write(folder: Path, model: DiT, classes: list[str], diffusion: Diffusion, f
     policy = model.factorization.null_gate if gated else None
     merged = 0 if form == "dense" and _has_tailors(model) else None
     stock_form(model, merged).save_pretrained(folder)
-    make_sampler("ddim", diffusion, diffusion.num_train_timesteps, "linspace", False).save_pretrained(folder)
+    make_sampler("ddim", diffusion, diffusion.num_train_timesteps, DEFAULT_SPACING["ddim"], False).save_pretrained(
+        folder
+    )
     adapters: dict[str, str | None] = {}
     if form == "adapters":
         for label, name in enumerate(adapter_names(classes)):

@@ -168,3 +168,49 @@ def test_what_is_not_there_is_named(place, build, tmp_path):
         kind.load(tmp_path / "parts" / "tailors" / "class_0001.safetensors")
     with pytest.raises(AttributeError, match="module 'kind' has no attribute 'models_'"):
         _ = kind.models_
+
+
+def test_calls_that_cannot_be_right_are_user_errors(place, build):
+    model = kind.load(place)
+    two = [model.keep(["3"]), model.keep(["9"])]
+    for call, message in (
+        (lambda: model.sample(sampler="euler"), "these samples cannot be drawn: sampler: 'euler' is not allowed"),
+        (lambda: model.sample(0), "num_samples: must be at least 1, found 0"),
+        (lambda: model.sample(guidance_scale=0.5), "guidance_scale: must be at least 1, found 0.5"),
+        (lambda: model.sample(2, num_steps=0), "num_steps: must be at least 1, found 0"),
+        (lambda: model.sample(2, num_steps=1001), "num_steps: 1001 asked, but the model was trained with 1000"),
+        (lambda: model.sample(2, sampler="ddim", timestep_spacing="linspace"), "timestep_spacing: linspace is wrong"),
+        (lambda: model.sample(2, precision="float16"), "no precision 'float16'; there are auto, float32, bfloat16"),
+        (lambda: model.budget(parameters="50%"), "budget of parameters: '50%' given, where a number is needed"),
+        (lambda: model.budget(macs=True), "budget of MACs: True given, where a number is needed"),
+        (lambda: kind.combine(), "there is nothing to combine"),
+        (lambda: kind.combine(*two, null_row_of=2), "null_row_of 2: there are 2 models, counted from 0"),
+        (lambda: kind.combine(*two, null_row_of=-1), "null_row_of -1: there are 2 models, counted from 0"),
+        (lambda: kind.KindModel(build(), ("a",) * 5, DIFFUSION).canonical(), "a dense model has no components"),
+    ):
+        with pytest.raises(kind.UserError, match=message):
+            call()
+
+
+@torch.no_grad()
+def test_ddim_begins_at_pure_noise_and_takes_another_spacing(place):
+    model = kind.load(place)
+    plain = model.sample(2, sampler="ddim", num_steps=4)
+    assert np.array_equal(plain, model.sample(2, sampler="ddim", num_steps=4, timestep_spacing="trailing"))
+    assert not np.array_equal(plain, model.sample(2, sampler="ddim", num_steps=4, timestep_spacing="leading"))
+
+
+def test_what_a_cut_leaves_of_tailors_is_recorded(place):
+    from kind.budget import summarise
+
+    small = kind.load(place).keep(["3", "9"]).budget(rank=4)
+    for one in small.kept:
+        layer = small.model.get_submodule(one.layer)
+        assert one.tailors == layer.num_active(one.label) - layer.num_learngenes
+        assert one.tailors_before == (0 if one.label is None else 2)
+    rows = summarise(small.kept)
+    for row in rows:
+        own = [one for one in small.kept if one.label == row.label]
+        assert row.learngenes + row.tailors == sum(one.after for one in own) <= 48
+        assert row.tailors == sum(one.tailors for one in own)
+    assert rows[2].tailors == rows[2].tailors_before == 0

@@ -171,8 +171,9 @@ def test_what_stock_diffusers_reads_of_the_folder(model, tmp_path):
     assert len({table.data_ptr() for table in tables}) == len(tables)
     assert torch.equal(tables[0][5:1000], tables[0][1000:].expand(995, -1)), "rows of no class are the null row"
     scheduler = DDIMScheduler.from_pretrained(tmp_path / "x")
-    ours = make_sampler("ddim", DIFFUSION, 7, "linspace", False)
+    ours = make_sampler("ddim", DIFFUSION, 7, "trailing", False)
     assert torch.equal(scheduler.alphas_cumprod, ours.alphas_cumprod)
+    assert scheduler.config.timestep_spacing == "trailing", "linspace is wrong for DDIM"
     assert (scheduler.config.prediction_type, scheduler.config.clip_sample) == ("v_prediction", False)
 
 
@@ -191,7 +192,7 @@ class TinyVAE(AutoencoderKL):
 
 def our_latents(model, labels, null_gate, steps=3, scale=2.0):
     """Guided DDIM by its formula, with the whole model's own forward."""
-    sampler = make_sampler("ddim", DIFFUSION, steps, "linspace", False)
+    sampler = make_sampler("ddim", DIFFUSION, steps, "trailing", False)
     latents = torch.randn(len(labels), 4, 8, 8, generator=torch.Generator().manual_seed(5))
     labels = torch.tensor(labels)
     null = torch.full_like(labels, model.config.num_classes)

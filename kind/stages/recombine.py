@@ -85,10 +85,20 @@ def describe(whole: KindModel, model: KindModel) -> str:
     if model.kept is not None:
         from kind.budget import summarise
 
-        lines += ["", f"{'kept energy of':<24}{'mean':>10}{'lost, mean':>12}{'lost, worst':>13}  worst matrix"]
-        for row in summarise(model.kept):
+        left = f"{'learngenes':>12}{'tailors':>9}"
+        energies = f"{'mean':>10}{'lost, mean':>12}{'lost, worst':>13}"
+        lines += ["", f"{'kept energy of':<24}{left}{energies}  worst matrix"]
+        rows = summarise(model.kept)
+        for row in rows:
             name = "learngenes alone" if row.label is None else f"class {model.classes[row.label]}"
-            lines.append(f"{name:<24}{row.kept:>10.4f}{row.lost:>12.4f}{row.worst:>13.4f}  {row.worst_layer}")
+            left = f"{row.learngenes:>12,}{row.tailors:>9,}"
+            energies = f"{row.kept:>10.4f}{row.lost:>12.4f}{row.worst:>13.4f}"
+            lines.append(f"{name:<24}{left}{energies}  {row.worst_layer}")
+        bare = [model.classes[row.label] for row in rows if row.tailors_before and not row.tailors]
+        if bare:
+            lines.append(
+                f"warning: no tailors are left of class {', '.join(bare)}: only its label tells it from others"
+            )
     return "\n".join(lines)
 
 
@@ -101,6 +111,7 @@ def write_report(path: Path, model: KindModel) -> None:
             "class": "" if one.label is None else model.classes[one.label],
             "components_before": one.before,
             "components_after": one.after,
+            "tailors_after": one.tailors,
             "kept_energy": one.energy.kept,
             "lost_energy": one.energy.lost,
         }

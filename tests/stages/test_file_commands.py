@@ -8,11 +8,13 @@ import csv
 from pathlib import Path
 
 import pytest
+import torch
 
 import kind
 from kind.__main__ import main
 from kind.checkpoints import save_backbone
 from kind.diffusion import Diffusion
+from kind.models.factorized import factorized_layers
 
 CLASSES = ["0", "1", "cat", "3", "9"]
 
@@ -71,6 +73,21 @@ def test_the_rest_of_what_recombine_does(call):
     assert both.classes == ("cat", "9") and both.model.transformer_blocks[1].ff.net[2].num_active(0) <= 3
     assert call("export whole --classes 3 --form dense --output three")[0] == 0
     assert call("export whole --classes 3 --form dense --output three --overwrite")[0] == 0
+
+
+def test_classes_that_a_budget_leaves_without_tailors_are_named(call):
+    _, out, _ = call("recombine whole --classes 3 --rank 9 --output most")
+    assert "warning" not in out and "learngenes  tailors" in out
+    model = kind.load("whole")
+    with torch.no_grad():
+        for _, layer in factorized_layers(model.model):
+            layer.tailor_s[layer.rows_of_owner(3)] *= 1e-6
+            layer.tailor_s[layer.rows_of_owner(2)] *= 1e3
+    model.save("faint")
+    _, out, _ = call("recombine faint --classes 3 cat --rank 8 --output few")
+    assert "warning: no tailors are left of class 3: only its label tells it from others" in out
+    row = next(line for line in out.splitlines() if line.startswith("class 3 ")).split()
+    assert int(row[2]) > 0 and row[3] == "0"
 
 
 MISTAKES = [
