@@ -14,7 +14,8 @@ from kind.artifacts import sha256
 from kind.budget import Budget, cut
 from kind.diffusion import Diffusion, make_sampler
 from kind.errors import UserError
-from kind.exports import adapter_names, read_export, write_export
+from kind.exports import adapter_names, write_export
+from kind.exports_reader import read_export
 from kind.models.factorized import LayerRanks, factorized_layers
 from kind.models.recombine import keep
 

@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kind.stages.model_arguments import MODEL, add_start_argument, amount, check_output, load_models
+from kind.stages.model_arguments import MODELS, add_start_argument, amount, check_output, load_models
 
 if TYPE_CHECKING:
     from kind.api import KindModel
@@ -22,8 +22,9 @@ EXAMPLE = """python -m kind recombine results/smoke/backbones/kind --classes 3 5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("models", nargs="+", type=Path, metavar="MODEL", help=MODEL)
+    parser.add_argument("models", nargs="+", type=Path, metavar="MODEL", help=MODELS)
     parser.add_argument("--output", required=True, type=Path, metavar="FILE", help="where the new model is written")
+    parser.add_argument("--overwrite", action="store_true", help="replace files that are there, but none that is read")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--classes", nargs="+", metavar="NAME", help="classes to keep, in the order of the new labels")
     which.add_argument("--learngenes-only", action="store_true", help="keep no class: learngenes alone")
@@ -53,7 +54,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     from kind.errors import UserError
 
-    check_output(arguments.output, arguments.models)
+    inputs = [*arguments.models, *([arguments.start] if arguments.start else [])]
+    check_output(arguments.output, inputs, overwrite=arguments.overwrite)
+    if arguments.report:
+        check_output(arguments.report, [*inputs, arguments.output], overwrite=arguments.overwrite)
     models = load_models(arguments.models, arguments.start)
     null_row_of = None if arguments.null_row_of is None else arguments.null_row_of - 1
     if null_row_of is not None and not 0 <= null_row_of < len(models):
