@@ -106,7 +106,6 @@ def runners(model: KindModel, arguments: argparse.Namespace) -> tuple[Callable, 
 
     with tempfile.TemporaryDirectory() as folder:
         content = model.export(Path(folder) / "x")
-        model.to(arguments.device)
         pipeline = stock_pipeline(str(Path(folder) / "x"), content, arguments.device)
 
     def stock() -> torch.Tensor:

@@ -10,6 +10,7 @@ components.safetensors                              the components themselves, f
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 from collections.abc import Sequence
@@ -18,18 +19,19 @@ from typing import Any
 
 from torch import Tensor
 
-from kind.artifacts import provenance, save_tensors, sha256, write_json, write_text
+from kind.artifacts import provenance, read_json, save_tensors, sha256, write_json, write_text
 from kind.diffusion import Diffusion, make_sampler
 from kind.errors import UserError
-from kind.exports_card import model_card
+from kind.exports_card import model_card, space_of
 from kind.models.dit import DiT
 from kind.models.export import NULL_ROW, Adapter, adapter_of, stock_form
 from kind.models.factorized import factorized_layers
 from kind.params import DEFAULT_SPACING
+from kind.params_messages import some
 
 FORMAT, COMPONENTS = "kind-export/1", "components/1"
 FORMS = ("auto", "dense", "adapters")
-WEIGHTS = "diffusion_pytorch_model.safetensors"
+WEIGHTS, COMPONENTS_FILE = "diffusion_pytorch_model.safetensors", "components.safetensors"
 NEEDED = ("format", "form", "config", "factorization", "classes", "adapters", "merged_class", "diffusion")
 GUIDANCE = {
     "both": "the dense weights serve the conditional and the null half of guidance",
@@ -55,6 +57,8 @@ def write_export(
     Raises UserError for a form that cannot hold the model, and for a folder that holds something else.
     """
     folder, form = Path(folder), _chosen_form(model, form)
+    if any(parameter.device.type != "cpu" for parameter in model.parameters()):
+        model = copy.deepcopy(model).to("cpu")  # the caller's own stays where it is
     if model.config.num_classes > NULL_ROW:
         raise UserError(
             f"{model.config.num_classes} classes: diffusers' DiTPipeline has the null label at {NULL_ROW}",
@@ -64,13 +68,26 @@ def write_export(
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
-        content = _write(temporary, model.to("cpu"), list(classes), diffusion, form)
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(temporary, folder)
+        content = _write(temporary, model, list(classes), diffusion, form)
+        _replace(folder, temporary)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return content
+
+
+def _replace(folder: Path, new: Path) -> None:
+    """What was there is moved aside first and goes last: a reader never finds half of it, nor nothing for long."""
+    if not folder.exists():
+        os.replace(new, folder)
+        return
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    os.replace(folder, aside)
+    try:
+        os.replace(new, folder)
+    except BaseException:
+        os.replace(aside, folder)
+        raise
+    shutil.rmtree(aside)
 
 
 def is_export(folder: Path) -> bool:
@@ -93,7 +110,7 @@ def _write(folder: Path, model: DiT, classes: list[str], diffusion: Diffusion, f
             if adapter is not None:
                 _write_adapter(folder / "adapters" / name, adapter)
     if gated:
-        save_tensors(folder / "components.safetensors", _components(model), {"format": COMPONENTS})
+        save_tensors(folder / COMPONENTS_FILE, _components(model), {"format": COMPONENTS})
     if form == "adapters":
         guidance = "adapter" if policy == "true_class" else "conditional"
     else:
@@ -102,7 +119,9 @@ def _write(folder: Path, model: DiT, classes: list[str], diffusion: Diffusion, f
         "format": FORMAT,
         "form": form,
         "classes": classes,
-        "label_rows": {**{name: label for label, name in enumerate(classes)}, "null": NULL_ROW},
+        "label_rows": {name: label for label, name in enumerate(classes)},
+        "null_row": NULL_ROW,
+        "space": space_of(model.config.channels),
         "adapters": adapters,
         "merged_class": None if merged is None else classes[merged],
         "guidance": guidance,
@@ -152,7 +171,14 @@ def _write_adapter(folder: Path, adapter: Adapter) -> None:
     from safetensors.torch import save_file
 
     LoraConfig(**adapter.settings()).save_pretrained(folder)
+    path = folder / "adapter_config.json"
+    settings = read_json(path)  # peft keeps some lists as sets, whose order differs from run to run
+    write_json(path, {key: _in_order(value) for key, value in sorted(settings.items())})
     save_file(adapter.tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+
+
+def _in_order(value: Any) -> Any:
+    return sorted(value) if isinstance(value, list) and all(isinstance(one, str) for one in value) else value
 
 
 def _components(model: DiT) -> dict[str, Tensor]:
@@ -190,6 +216,15 @@ def _check_free(folder: Path, overwrite: bool) -> None:
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     if overwrite and is_export(folder):
+        listed = read_json(folder / "kind.json")
+        listed = listed.get("files") if isinstance(listed, dict) else None
+        own = {"kind.json", "README.md", *(listed or ())}
+        found = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir())
+        if others := [name for name in found if name not in own]:
+            raise UserError(
+                f"{folder}: holds {some(others, '')} too, which the export that is to be replaced did not write",
+                hint="move what is yours out of the folder, or name another one",
+            )
         return
     found = "an export" if is_export(folder) else "something else than an export"
     raise UserError(

@@ -8,14 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kind.artifacts import load_tensors, read_json
+from kind.artifacts import load_tensors, read_json, sha256
 from kind.checkpoints import Loaded
 from kind.diffusion import Diffusion
 from kind.errors import UserError, first_difference
-from kind.exports import COMPONENTS, FORMAT, WEIGHTS
+from kind.exports import COMPONENTS, COMPONENTS_FILE, FORMAT, WEIGHTS
 from kind.models.dit import EMBEDDER, LABEL_TABLE, DiT, DiTConfig
 from kind.models.export import NULL_ROW, adapter_of
 from kind.models.factorized import Factorization, factorized_layers, make_room
+from kind.params_messages import some
 
 NEEDED = (
     "format", "form", "config", "factorization", "classes", "adapters", "merged_class", "diffusion", "files",
@@ -25,8 +26,9 @@ NEEDED = (
 def read_export(folder: Path) -> Loaded:
     """The model that was exported, bit for bit.
 
-    Components come from components.safetensors and all else from the dense weights.  Both are held against each
-    other: weights or adapters that were trained on since are refused, for what they say is not in the components.
+    Components come from components.safetensors and all else from the dense weights.  Files that were changed since are
+    refused, for instance by training that went on, for what they say is not in the components: factorized matrices and
+    adapters are held against the products of the components, and every file read against its checksum in kind.json.
     """
     folder = Path(folder)
     content = read_json(folder / "kind.json")
@@ -48,6 +50,7 @@ def read_export(folder: Path) -> Loaded:
     _fill(folder, model)
     if model.gate is not None:
         _check_products(folder, model, content)
+    _check_sums(folder, model, content)
     return Loaded(model, classes, diffusion, content)
 
 
@@ -60,7 +63,7 @@ def _fill(folder: Path, model: DiT) -> None:
         table = state[LABEL_TABLE]
         state[LABEL_TABLE] = torch.cat([table[: model.config.num_classes], table[-1:]])
     if model.gate is not None:
-        components, header = load_tensors(folder / "components.safetensors")
+        components, header = load_tensors(folder / COMPONENTS_FILE)
         if header.get("format") != COMPONENTS:
             raise UserError(
                 f"{folder / 'components.safetensors'}: a file of format {header.get('format')!r}, where {COMPONENTS!r} "
@@ -91,6 +94,34 @@ def _check_products(folder: Path, model: DiT, content: dict[str, Any]) -> None:
         found, expected = _plain_tensors(path), adapter_of(model, label)
         for key in sorted(found.keys() | expected.tensors.keys()):
             _compare(path, key, found.get(key), expected.tensors.get(key))
+
+
+def _check_sums(folder: Path, model: DiT, content: dict[str, Any]) -> None:
+    places = [place for place in content["adapters"].values() if place is not None]
+    read = [WEIGHTS, *(f"{place}/adapter_model.safetensors" for place in places)]
+    for name in [*read, COMPONENTS_FILE] if model.gate is not None else read:
+        found, expected = sha256(folder / name), content["files"].get(name)
+        if found != expected:
+            different = _other_embedders(folder, model) if name == WEIGHTS else []
+            what = f"{some(different, '')} differ from block 0's" if different else "some of its tensors differ"
+            raise UserError(
+                f"{folder / name}: was changed after the export: {what} (expected sha256 {str(expected)[:12]}, found "
+                f"{found[:12]})",
+                hint="put back the file that was exported, or go on with diffusers and peft, which need no checksums",
+            )
+
+
+def _other_embedders(folder: Path, model: DiT) -> list[str]:
+    """diffusers has an embedder in every block; an export's are all the same."""
+    stock, first = _plain_tensors(folder / WEIGHTS), EMBEDDER.format(0)
+    names = [name.removeprefix(first) for name in stock if name.startswith(first)]
+    others = [EMBEDDER.format(index) for index in range(1, model.config.depth)]
+    return [
+        block + name
+        for block in others
+        for name in names
+        if block + name not in stock or not torch.equal(stock[block + name], stock[first + name])
+    ]
 
 
 def _compare(path: Path, name: str, found: Tensor | None, expected: Tensor | None) -> None:
