@@ -6,8 +6,9 @@ Peers are what stock libraries make of an export: DiTPipeline on dense weights, 
 in the conditional half of guidance only.  The VAE is left out of both.  On a CPU the time is CPU time of one thread, so
 that other jobs on the machine do not count; on a GPU it is wall time.  Of several runs the least counts.
 
-ratio: ours to stock.  limit: the ratio if nothing but the counted multiply-accumulates took time, at the rate of one
-large product.  x dense: ours to stock's rate for the dense model of that size.  difference: between the two's images.
+ratio: ours to stock.  limit: the ratio if nothing but the counted multiply-accumulates of both halves of guidance took
+time, at the rate of one large product.  x dense: ours to stock's rate for the dense model of that size.  difference:
+between the two's images.
 """
 
 from __future__ import annotations

@@ -32,7 +32,8 @@ def read_export(folder: Path) -> Loaded:
     """
     folder = Path(folder)
     content = read_json(folder / "kind.json")
-    if not isinstance(content, dict) or content.get("format") != FORMAT or any(key not in content for key in NEEDED):
+    whole = isinstance(content, dict) and content.get("format") == FORMAT and all(key in content for key in NEEDED)
+    if not whole or not isinstance(content["files"], dict):
         raise UserError(
             f"{folder / 'kind.json'}: not the description of an export of format {FORMAT!r}",
             hint="give a folder that `python -m kind export` wrote",
