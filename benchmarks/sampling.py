@@ -6,8 +6,9 @@ Peers are what stock libraries make of an export: DiTPipeline on dense weights, 
 in the conditional half of guidance only.  The VAE is left out of both.  On a CPU the time is CPU time of one thread, so
 that other jobs on the machine do not count; on a GPU it is wall time.  Of several runs the least counts.
 
-ratio: ours to stock.  limit: the ratio if nothing but the counted multiply-accumulates took time, at the rate of one
-large product.  x dense: ours to stock's rate for the dense model of that size.  difference: between the two's images.
+ratio: ours to stock.  limit: the ratio if nothing but the counted multiply-accumulates of both halves of guidance took
+time, at the rate of one large product.  x dense: ours to stock's rate for the dense model of that size.  difference:
+between the two's images.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from kind.diffusion import Diffusion
 from kind.models.dit import DiTConfig, build_dit
 from kind.models.factorized import Factorization, factorize
 from kind.models.presets import PRESETS
-from kind.params import Sampling
+from kind.params import DEFAULT_SPACING, Sampling
 from kind.sampling import sample_batch
 
 SCALE, CLASSES = 3.0, 10
@@ -93,8 +94,9 @@ def runners(model: KindModel, arguments: argparse.Namespace) -> tuple[Callable, 
     """(stock, ours), each drawing one batch of the same images in [0, 1]."""
     labels = model.labels(arguments.batch_size)
     protocol = Sampling(
-        sampler="ddim", num_inference_steps=arguments.steps, timestep_spacing="linspace", num_samples=len(labels)
-    )
+        sampler="ddim", num_inference_steps=arguments.steps, timestep_spacing=DEFAULT_SPACING["ddim"],
+        num_samples=len(labels),
+    )  # fmt: skip
 
     def generators() -> list[torch.Generator]:
         return [torch.Generator().manual_seed(seed) for seed in range(len(labels))]
@@ -105,7 +107,6 @@ def runners(model: KindModel, arguments: argparse.Namespace) -> tuple[Callable, 
 
     with tempfile.TemporaryDirectory() as folder:
         content = model.export(Path(folder) / "x")
-        model.to(arguments.device)
         pipeline = stock_pipeline(str(Path(folder) / "x"), content, arguments.device)
 
     def stock() -> torch.Tensor:
@@ -115,6 +116,11 @@ def runners(model: KindModel, arguments: argparse.Namespace) -> tuple[Callable, 
         ).images  # fmt: skip
 
     return stock, ours
+
+
+def null_macs(model: KindModel) -> int:
+    """Of the null half of guidance: learngenes alone, where the gate closes for the null label."""
+    return (model.learngenes() if model.null_gate == "learngenes" else model).cost["macs"]
 
 
 def least_seconds(calls: list[Callable], arguments: argparse.Namespace) -> list[float]:
@@ -176,7 +182,7 @@ def main() -> None:
             seconds = least_seconds([stock, ours], arguments)
         rates = [arguments.batch_size / one for one in seconds]
         dense_rate = dense_rate or rates[0]
-        limit = multiplied / (2 * arguments.steps * model.cost["macs"])
+        limit = multiplied / (arguments.steps * (model.cost["macs"] + null_macs(model)))
         print(
             f"{name:<32}{model.cost['macs'] / 1e9:>8.3f}{rates[0]:>13.3f}{rates[1]:>12.3f}{rates[1] / rates[0]:>8.2f}"
             f"{limit / rates[0]:>8.2f}{rates[1] / dense_rate:>9.2f}{difference:>12.1e}",

@@ -20,19 +20,20 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 
 from kind import checkpoints
-from kind.artifacts import read_header
 from kind.budget import Budget, Kept, canonicalised, cut
 from kind.diffusion import Diffusion
 from kind.errors import UserError
 from kind.evaluation.complexity import describe_cost
-from kind.exports import is_export, read_export, write_export
-from kind.methods import METHODS
+from kind.exports import write_export
+from kind.model_files import read_model, read_parts, write_parts
 from kind.models import recombine
 from kind.models.dit import DiT
-from kind.params import Sampling
-from kind.params_messages import nearest
+from kind.models.plain import require_plain
+from kind.params import DEFAULT_SPACING, Sampling, spacing_problem
+from kind.params_messages import describe_errors, nearest
 from kind.sampling import balanced_labels, sample_images
 
 Place = str | Path
@@ -54,7 +55,7 @@ class KindModel:
 
     def keep(self, classes: Iterable[str | int]) -> KindModel:
         """The learngenes and these classes' tailors; labels are the order of `classes`, which are names."""
-        names = [str(name) for name in classes]
+        model, names = require_plain(self.model, "taken apart"), [str(name) for name in classes]
         for name in names:
             if name not in self.classes:
                 raise UserError(
@@ -63,7 +64,7 @@ class KindModel:
                 )
         if len(set(names)) < len(names):
             raise UserError(f"classes {', '.join(names)}: each may be named once")
-        small = recombine.keep(self.model, [self.classes.index(name) for name in names])
+        small = recombine.keep(model, [self.classes.index(name) for name in names])
         return replace(self, model=small, classes=tuple(names), kept=None)
 
     def learngenes(self) -> KindModel:
@@ -84,12 +85,12 @@ class KindModel:
         chosen = {kind: amount for kind, amount in given.items() if amount is not None}
         if len(chosen) != 1:
             raise UserError(f"give one of parameters, macs and rank; got {', '.join(chosen) or 'none'}")
-        result = cut(self.model, Budget(*chosen.popitem()), relative=relative)
+        result = cut(require_plain(self.model, "cut"), Budget(*chosen.popitem()), relative=relative)
         return replace(self, model=result.model, kept=tuple(result.kept))
 
     def canonical(self) -> KindModel:
         """The same function with orthonormal components by falling energy."""
-        return replace(self, model=canonicalised(self.model), kept=None)
+        return replace(self, model=canonicalised(require_plain(self.model, "brought to canonical form")), kept=None)
 
     def combine(self, *others: KindModel, null_row_of: int | None = None) -> KindModel:
         """One model of the classes of several that share learngenes.  null_row_of: see `kind.models.recombine`."""
@@ -104,7 +105,7 @@ class KindModel:
         diffusions = {one.diffusion for one in models}
         if len(diffusions) > 1:
             raise UserError(f"the models were trained for different diffusions: {'; '.join(map(str, diffusions))}")
-        model = recombine.combine([one.model for one in models], null_row_of)
+        model = recombine.combine([require_plain(one.model, "combined") for one in models], null_row_of)
         return replace(self, model=model, classes=tuple(classes), kept=None)
 
     # --- use ------------------------------------------------------------------------------------------------
@@ -135,21 +136,28 @@ class KindModel:
         guidance_scale: float = 1.5,
         num_steps: int = 50,
         sampler: str = "dpm",
+        timestep_spacing: str | None = None,
         clip_sample: bool = False,
         seed: int = 0,
         batch_size: int = 64,
         precision: str = "float32",
     ) -> np.ndarray:
-        """Images of all classes in turn (see `labels`), uint8 [N, H, W, C]; learngenes alone are not guided."""
-        protocol = Sampling(
+        """Images of all classes in turn (see `labels`), uint8 [N, H, W, C]; learngenes alone are not guided.
+
+        timestep_spacing: linspace, leading or trailing; None is what suits the sampler.
+        """
+        protocol = _protocol(
             sampler=sampler,
             num_inference_steps=num_steps,
-            timestep_spacing="linspace",
+            timestep_spacing=timestep_spacing or DEFAULT_SPACING.get(sampler, "leading"),
             clip_sample=clip_sample,
             guidance_scale=guidance_scale if self.classes else 1.0,
             num_samples=num_samples,
             batch_size=batch_size,
         )
+        trained = self.diffusion.num_train_timesteps
+        if num_steps > trained:
+            raise UserError(f"num_steps: {num_steps} asked, but the model was trained with {trained} timesteps")
         return sample_images(
             self.model,
             self.diffusion,
@@ -166,80 +174,50 @@ class KindModel:
         """One file that `load` reads and that describes itself."""
         checkpoints.save_backbone(Path(path), self.model, list(self.classes), self.diffusion)
 
-    def save_parts(self, folder: Place) -> None:
+    def save_parts(self, folder: Place, *, overwrite: bool = False) -> None:
         """learngenes.safetensors, tailors/class_0000.safetensors, ...: the form in which parts are handed on."""
-        groups = 0 if self.model.gate is None else len(self.model.gate.groups)
-        learngenes, tailors = part_files(Path(folder), len(self.classes), groups)
-        loaded = checkpoints.Loaded(self.model, list(self.classes), self.diffusion, {})
-        checkpoints.write_parts(learngenes, tailors, loaded, "the model")
+        model = require_plain(self.model, "taken apart")
+        loaded = checkpoints.Loaded(model, list(self.classes), self.diffusion, {})
+        write_parts(Path(folder), loaded, overwrite=overwrite)
 
     def export(self, folder: Place, *, form: str = "auto", overwrite: bool = False) -> dict[str, Any]:
         """A folder that stock diffusers (and peft) load; gives back what its kind.json holds.  See `kind.exports`."""
-        return write_export(Path(folder), self.model, self.classes, self.diffusion, form=form, overwrite=overwrite)
+        model = require_plain(self.model, "exported")
+        return write_export(Path(folder), model, self.classes, self.diffusion, form=form, overwrite=overwrite)
 
 
-def part_files(folder: Path, num_classes: int, num_groups: int) -> tuple[Path, list[Path]]:
-    counts = {"class": num_classes, "group": num_groups}
-    names = [f"{owner}_{index:04d}.safetensors" for owner, count in counts.items() for index in range(count)]
-    return folder / "learngenes.safetensors", [folder / "tailors" / name for name in names]
+def _protocol(**given: Any) -> Sampling:
+    """Raises UserError for what no params file may say either, in the words of `KindModel.sample`."""
+    try:
+        protocol = Sampling(**given)
+    except ValidationError as error:
+        mistakes = "; ".join(describe_errors(error, (), Sampling)).replace("num_inference_steps", "num_steps")
+        raise UserError(f"these samples cannot be drawn: {mistakes}")
+    if problem := spacing_problem(protocol.sampler, protocol.timestep_spacing):
+        raise UserError(f"timestep_spacing: {problem}")
+    return protocol
 
 
 def load(path: Place, start: Place | None = None) -> KindModel:
     """A model of this project from whatever holds it.
 
     path: a model file; a folder of a backbone, of parts (what `extract` writes) or of an export; a file of learngenes;
-    or an adapted model, for which `start` names what it was trained from.  Raises UserError for anything else.
+    or an adapted model (of a run's folder, the last step), for which `start` names what it was trained from: a file, or
+    the folder that holds it.  Raises UserError for anything else.
     """
-    path = Path(path)
-    if path.is_dir():
-        return _load_folder(path)
-    kind = str(read_header(path).get("format"))
-    if kind.startswith("learngenes/"):
-        loaded = checkpoints.load_learngenes(path)
-        return KindModel(loaded.model.eval(), (), loaded.diffusion)
-    if kind.startswith("tailors/"):
-        raise UserError(
-            f"{path}: tailors alone are no model", hint="give the folder that holds them and their learngenes"
-        )
-    if kind.startswith("adapted/"):
-        return _load_adapted(path, start)
-    return _wrap(checkpoints.load_backbone(path))
+    return _wrap(read_model(Path(path), None if start is None else Path(start)))
 
 
 def load_parts(learngenes: Place, tailors: Sequence[Place]) -> KindModel:
     """Learngenes and any classes' tailors, labels in the order of the files."""
-    return _wrap(checkpoints.recombine(Path(learngenes), [Path(path) for path in tailors]))
+    return _wrap(read_parts(Path(learngenes), [Path(path) for path in tailors]))
 
 
 def combine(*models: KindModel, null_row_of: int | None = None) -> KindModel:
     """See `KindModel.combine`."""
+    if not models:
+        raise UserError("there is nothing to combine", hint="give at least one model")
     return models[0].combine(*models[1:], null_row_of=null_row_of)
-
-
-def _load_folder(folder: Path) -> KindModel:
-    if is_export(folder):
-        return _wrap(read_export(folder))
-    if (folder / "model.safetensors").is_file():
-        return _wrap(checkpoints.load_backbone(folder / "model.safetensors"))
-    if (folder / "learngenes.safetensors").is_file():
-        return load_parts(folder / "learngenes.safetensors", sorted((folder / "tailors").glob("*.safetensors")))
-    raise UserError(
-        f"{folder}: holds no model",
-        hint="give a model file, or a folder with kind.json, model.safetensors or learngenes.safetensors",
-    )
-
-
-def _load_adapted(path: Path, start: Place | None) -> KindModel:
-    header = read_header(path)
-    method = METHODS.get(header.get("method"))
-    if start is None and header.get("start") is not None:
-        raise UserError(
-            f"{path}: holds only what {header.get('method')} trained",
-            hint="name what it was trained from too (start, --start): the learngenes or the dense backbone",
-        )
-    loaded = checkpoints.load_adapted(path, None if start is None else Path(start))
-    model = method.merge(loaded.model) if method.merge else loaded.model
-    return _wrap(replace(loaded, model=model.requires_grad_(True)))
 
 
 def _wrap(loaded: checkpoints.Loaded) -> KindModel:

@@ -7,7 +7,7 @@ table too.  MACs are those of one conditional forward pass of one image, of the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -34,6 +34,8 @@ class Budget:
     def __post_init__(self):
         if self.kind not in KINDS:
             raise UserError(f"no budget of kind {self.kind!r}; there are {', '.join(KINDS)}")
+        if isinstance(self.amount, bool) or not isinstance(self.amount, int | float | np.integer):
+            raise UserError(f"budget of {WHOLE[self.kind]}: {self.amount!r} given, where a number is needed")
         if isinstance(self.amount, float) and not (0 < self.amount <= 1 and self.kind != "rank"):
             allowed = "a whole number" if self.kind == "rank" else "a whole number, or a share in (0, 1]"
             raise UserError(f"budget of {WHOLE[self.kind]}: {self.amount} given, where {allowed} is needed")
@@ -44,19 +46,26 @@ class Budget:
 
 
 class Kept(NamedTuple):
-    """What one class (None: learngenes alone) keeps of one matrix: components it uses, before and after; energy."""
+    """What one class (None: learngenes alone) keeps of one matrix: components it uses, before and after; how many of
+    them are tailors; energy."""
 
     layer: str
     label: int | None
     before: int
     after: int
+    tailors_before: int
+    tailors: int
     energy: KeptEnergy
 
 
 class Summary(NamedTuple):
-    """What one class (None: learngenes alone) keeps: means over matrices, and where it loses most."""
+    """What one class (None: learngenes alone) keeps: components left in all matrices, tailors before the cut, energies
+    as means over matrices, and where it loses most."""
 
     label: int | None
+    learngenes: int
+    tailors: int
+    tailors_before: int
     kept: float
     lost: float
     worst: float
@@ -71,6 +80,9 @@ def summarise(kept: Iterable[Kept]) -> list[Summary]:
     return [
         Summary(
             label,
+            sum(one.after - one.tailors for one in own),
+            sum(one.tailors for one in own),
+            sum(one.tailors_before for one in own),
             float(np.mean([one.energy.kept for one in own])),
             float(np.mean([one.energy.lost for one in own])),
             *max((one.energy.lost, one.layer) for one in own),
@@ -118,11 +130,7 @@ def cut(model: DiT, budget: Budget, *, relative: bool = True) -> Cut:
     A component is passed over where dropping it helps no class that is above the budget (MACs, rank).  Explicit ranks
     say what is left of each matrix.  Raises UserError for a dense model, and for a budget below what is not factorized.
     """
-    if model.gate is None:
-        raise UserError(
-            "a dense model has no components to drop", hint="cut a model of form `kind`, or factorize this one first"
-        )
-    matrices = list(_canonical_matrices(model))
+    matrices = _canonical_matrices(model)
     counts = _chosen_counts(model, matrices, budget, relative)
     kept = [_kept(matrix, counts[matrix.name], label) for matrix in matrices for label in _labels(model)]
     return Cut(_rebuilt(model, matrices, counts), kept)
@@ -131,27 +139,35 @@ def cut(model: DiT, budget: Budget, *, relative: bool = True) -> Cut:
 def canonicalised(model: DiT) -> DiT:
     """The same function with every group of components in canonical form: orthonormal, by falling s.
 
-    A group of more components than its matrix has rows or columns keeps as many as those.
+    A group of more components than its matrix has rows or columns keeps as many as those.  Raises UserError for a dense
+    model.
     """
-    matrices = list(_canonical_matrices(model))
+    matrices = _canonical_matrices(model)
     return _rebuilt(model, matrices, {matrix.name: [group.count for group in matrix.groups] for matrix in matrices})
 
 
-def _canonical_matrices(model: DiT) -> Iterator[Matrix]:
-    gate = model.gate
+def _canonical_matrices(model: DiT) -> list[Matrix]:
+    if model.gate is None:
+        raise UserError(
+            "a dense model has no components to drop or to order",
+            hint="cut a model of form `kind`, or factorize this one first",
+        )
+    gate, matrices = model.gate, []
     for name, layer in factorized_layers(model):
         groups = [Components(layer.learngene_u, layer.learngene_s, layer.learngene_v)]
         for owner in range(gate.num_owners):
             own = layer.rows_of_owner(owner)
             groups.append(Components(layer.tailor_u[own], layer.tailor_s[own], layer.tailor_v[own]))
         size = layer.in_features + layer.out_features + 1
-        yield Matrix(
+        matrix = Matrix(
             name,
             [canonical_form(Components(*(tensor.detach() for tensor in group))) for group in groups],
             [gate.owners_of(label) for label in range(gate.num_classes)],
             size,
             size * products_per_image(model.config, name),
         )
+        matrices.append(matrix)
+    return matrices
 
 
 def _labels(model: DiT) -> list[int | None]:
@@ -233,7 +249,9 @@ def _check(budget: Budget, allowed: int, least: int, whole: int) -> None:
 def _kept(matrix: Matrix, counts: list[int], label: int | None) -> Kept:
     chosen = matrix.groups_of(label)
     groups, left = [matrix.groups[group] for group in chosen], [counts[group] for group in chosen]
-    return Kept(matrix.name, label, sum(group.count for group in groups), sum(left), kept_energy(groups, left))
+    before = [group.count for group in groups]
+    tailors = sum(before[1:]), sum(left[1:])  # the learngenes come first
+    return Kept(matrix.name, label, sum(before), sum(left), *tailors, kept_energy(groups, left))
 
 
 @torch.no_grad()

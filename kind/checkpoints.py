@@ -18,6 +18,7 @@ from kind.methods import METHODS
 from kind.models.dit import DiT, DiTConfig
 from kind.models.factorized import Factorization, make_room
 from kind.models.learngene import assemble, take_apart
+from kind.models.plain import require_plain
 
 BACKBONE, LEARNGENES, TAILORS, ADAPTED = "backbone/2", "learngenes/2", "tailors/2", "adapted/2"
 
@@ -42,6 +43,8 @@ class Loaded:
 
 
 def save_backbone(path: Path, model: DiT, classes: list[str], diffusion: Diffusion) -> None:
+    """Raises UserError for a model that `load_backbone` could not read: one whose layers its header does not say."""
+    require_plain(model, "saved")
     save_tensors(path, model.state_dict(), {"format": BACKBONE, **_description(model, classes, diffusion)})
 
 
@@ -119,9 +122,17 @@ def recombine(learngenes: Path, tailors: list[Path]) -> Loaded:
 
 
 def load_start(form: str | None, path: Path | None, config: DiTConfig | None = None, seed: int = 0) -> Start:
-    """What a method of this start is given: a dense backbone, learngenes, or (None) fresh weights of `config`."""
+    """What a method of this start is given: a dense backbone, learngenes, or (None) fresh weights of `config`.
+
+    path: the file, or the folder that holds it.
+    """
     if form is None:
         return Start.fresh(config, seed)
+    if path.is_dir():
+        path = path / ("learngenes.safetensors" if form == "kind" else "model.safetensors")
+        if not path.is_file():
+            what = "learngenes (extract writes them)" if form == "kind" else "a dense backbone"
+            raise UserError(f"{path}: no such file", hint=f"give the file or the folder of {what} as the start")
     loaded = load_learngenes(path) if form == "kind" else load_backbone(path)
     if form == "dense" and loaded.model.gate is not None:
         raise UserError(

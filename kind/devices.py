@@ -21,13 +21,19 @@ def choose_device(wanted: str, where: str = "compute.device") -> torch.device:
     return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
 
 
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+
 def choose_precision(wanted: str, device: torch.device) -> str:
     """`auto` is bfloat16 autocast on CUDA and float32 elsewhere."""
+    if wanted not in PRECISIONS:
+        raise UserError(f"no precision {wanted!r}; there are {', '.join(PRECISIONS)}")
     return ("bfloat16" if device.type == "cuda" else "float32") if wanted == "auto" else wanted
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager:
-    return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
+    chosen = choose_precision(precision, device)
+    return torch.autocast(device.type, torch.bfloat16) if chosen == "bfloat16" else nullcontext()
 
 
 def prepare_torch(threads: int) -> None:

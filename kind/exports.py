@@ -10,27 +10,28 @@ components.safetensors                              the components themselves, f
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from kind.artifacts import load_tensors, provenance, read_json, save_tensors, sha256, write_json, write_text
-from kind.checkpoints import Loaded
+from kind.artifacts import provenance, read_json, save_tensors, sha256, write_json, write_text
 from kind.diffusion import Diffusion, make_sampler
-from kind.errors import UserError, first_difference
-from kind.exports_card import model_card
-from kind.models.dit import EMBEDDER, LABEL_TABLE, DiT, DiTConfig
+from kind.errors import UserError
+from kind.exports_card import model_card, space_of
+from kind.models.dit import DiT
 from kind.models.export import NULL_ROW, Adapter, adapter_of, stock_form
-from kind.models.factorized import Factorization, factorized_layers, make_room
+from kind.models.factorized import factorized_layers
+from kind.params import DEFAULT_SPACING
+from kind.params_messages import some
 
 FORMAT, COMPONENTS = "kind-export/1", "components/1"
 FORMS = ("auto", "dense", "adapters")
-WEIGHTS = "diffusion_pytorch_model.safetensors"
+WEIGHTS, COMPONENTS_FILE = "diffusion_pytorch_model.safetensors", "components.safetensors"
 NEEDED = ("format", "form", "config", "factorization", "classes", "adapters", "merged_class", "diffusion")
 GUIDANCE = {
     "both": "the dense weights serve the conditional and the null half of guidance",
@@ -56,6 +57,8 @@ def write_export(
     Raises UserError for a form that cannot hold the model, and for a folder that holds something else.
     """
     folder, form = Path(folder), _chosen_form(model, form)
+    if any(parameter.device.type != "cpu" for parameter in model.parameters()):
+        model = copy.deepcopy(model).to("cpu")  # the caller's own stays where it is
     if model.config.num_classes > NULL_ROW:
         raise UserError(
             f"{model.config.num_classes} classes: diffusers' DiTPipeline has the null label at {NULL_ROW}",
@@ -65,13 +68,26 @@ def write_export(
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
-        content = _write(temporary, model.to("cpu"), list(classes), diffusion, form)
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(temporary, folder)
+        content = _write(temporary, model, list(classes), diffusion, form)
+        _replace(folder, temporary)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return content
+
+
+def _replace(folder: Path, new: Path) -> None:
+    """What was there is moved aside first and goes last: a reader never finds half of it, nor nothing for long."""
+    if not folder.exists():
+        os.replace(new, folder)
+        return
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    os.replace(folder, aside)
+    try:
+        os.replace(new, folder)
+    except BaseException:
+        os.replace(aside, folder)
+        raise
+    shutil.rmtree(aside)
 
 
 def is_export(folder: Path) -> bool:
@@ -83,7 +99,9 @@ def _write(folder: Path, model: DiT, classes: list[str], diffusion: Diffusion, f
     policy = model.factorization.null_gate if gated else None
     merged = 0 if form == "dense" and _has_tailors(model) else None
     stock_form(model, merged).save_pretrained(folder)
-    make_sampler("ddim", diffusion, diffusion.num_train_timesteps, "linspace", False).save_pretrained(folder)
+    make_sampler("ddim", diffusion, diffusion.num_train_timesteps, DEFAULT_SPACING["ddim"], False).save_pretrained(
+        folder
+    )
     adapters: dict[str, str | None] = {}
     if form == "adapters":
         for label, name in enumerate(adapter_names(classes)):
@@ -92,7 +110,7 @@ def _write(folder: Path, model: DiT, classes: list[str], diffusion: Diffusion, f
             if adapter is not None:
                 _write_adapter(folder / "adapters" / name, adapter)
     if gated:
-        save_tensors(folder / "components.safetensors", _components(model), {"format": COMPONENTS})
+        save_tensors(folder / COMPONENTS_FILE, _components(model), {"format": COMPONENTS})
     if form == "adapters":
         guidance = "adapter" if policy == "true_class" else "conditional"
     else:
@@ -101,7 +119,9 @@ def _write(folder: Path, model: DiT, classes: list[str], diffusion: Diffusion, f
         "format": FORMAT,
         "form": form,
         "classes": classes,
-        "label_rows": {**{name: label for label, name in enumerate(classes)}, "null": NULL_ROW},
+        "label_rows": {name: label for label, name in enumerate(classes)},
+        "null_row": NULL_ROW,
+        "space": space_of(model.config.channels),
         "adapters": adapters,
         "merged_class": None if merged is None else classes[merged],
         "guidance": guidance,
@@ -151,7 +171,14 @@ def _write_adapter(folder: Path, adapter: Adapter) -> None:
     from safetensors.torch import save_file
 
     LoraConfig(**adapter.settings()).save_pretrained(folder)
+    path = folder / "adapter_config.json"
+    settings = read_json(path)  # peft keeps some lists as sets, whose order differs from run to run
+    write_json(path, {key: _in_order(value) for key, value in sorted(settings.items())})
     save_file(adapter.tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+
+
+def _in_order(value: Any) -> Any:
+    return sorted(value) if isinstance(value, list) and all(isinstance(one, str) for one in value) else value
 
 
 def _components(model: DiT) -> dict[str, Tensor]:
@@ -189,108 +216,18 @@ def _check_free(folder: Path, overwrite: bool) -> None:
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     if overwrite and is_export(folder):
+        listed = read_json(folder / "kind.json")
+        listed = listed.get("files") if isinstance(listed, dict) else None
+        own = {"kind.json", "README.md", *(listed or ())}
+        found = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir())
+        if others := [name for name in found if name not in own]:
+            raise UserError(
+                f"{folder}: holds {some(others, '')} too, which the export that is to be replaced did not write",
+                hint="move what is yours out of the folder, or name another one",
+            )
         return
     found = "an export" if is_export(folder) else "something else than an export"
     raise UserError(
         f"{folder}: holds {found} already",
         hint="name another folder" + (", or overwrite it (--overwrite)" if is_export(folder) else ", or empty it"),
     )
-
-
-# --- back in --------------------------------------------------------------------------------------------------
-
-
-def read_export(folder: Path) -> Loaded:
-    """The model that was exported, bit for bit.
-
-    Components come from components.safetensors and all else from the dense weights.  Both are held against each
-    other: weights or adapters that were trained on since are refused, for what they say is not in the components.
-    """
-    folder = Path(folder)
-    content = read_json(folder / "kind.json")
-    if not isinstance(content, dict) or content.get("format") != FORMAT or any(key not in content for key in NEEDED):
-        raise UserError(
-            f"{folder / 'kind.json'}: not the description of an export of format {FORMAT!r}",
-            hint="give a folder that `python -m kind export` wrote",
-        )
-    classes = content["classes"]
-    try:
-        model, diffusion = DiT(DiTConfig(**content["config"])), Diffusion(**content["diffusion"])
-        if content["factorization"] is not None:
-            make_room(model, Factorization.from_dict(content["factorization"]))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{folder / 'kind.json'}: describes no model that this version knows ({error!r})",
-            hint="export the model again",
-        )
-    _fill(folder, model)
-    if model.gate is not None:
-        _check_products(folder, model, content)
-    return Loaded(model, classes, diffusion, content)
-
-
-def _fill(folder: Path, model: DiT) -> None:
-    stock = _plain_tensors(folder / WEIGHTS)
-    first = EMBEDDER.format(0)
-    state = {f"embedder.{name.removeprefix(first)}": stock[name] for name in stock if name.startswith(first)}
-    state |= {name: tensor for name, tensor in stock.items() if ".norm1.emb." not in name}
-    if LABEL_TABLE in state and len(state[LABEL_TABLE]) == NULL_ROW + 1:
-        table = state[LABEL_TABLE]
-        state[LABEL_TABLE] = torch.cat([table[: model.config.num_classes], table[-1:]])
-    if model.gate is not None:
-        components, header = load_tensors(folder / "components.safetensors")
-        if header.get("format") != COMPONENTS:
-            raise UserError(
-                f"{folder / 'components.safetensors'}: a file of format {header.get('format')!r}, where {COMPONENTS!r} "
-                "is needed",
-                hint="export the model again",
-            )
-        factorized = {f"{name}.weight" for name, _ in factorized_layers(model)}
-        state = {name: tensor for name, tensor in state.items() if name not in factorized} | components
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise UserError(
-            f"{folder}: does not fit the architecture that its kind.json names: {first_difference(error)}",
-            hint="export the model again",
-        )
-
-
-def _check_products(folder: Path, model: DiT, content: dict[str, Any]) -> None:
-    stock, classes = _plain_tensors(folder / WEIGHTS), content["classes"]
-    merged = None if content["merged_class"] is None else classes.index(content["merged_class"])
-    for name, layer in factorized_layers(model):
-        _compare(folder / WEIGHTS, f"{name}.weight", stock[f"{name}.weight"], layer.dense_weight(merged))
-    for label, name in enumerate(classes):
-        place = content["adapters"].get(name)
-        if place is None:
-            continue
-        path = folder / place / "adapter_model.safetensors"
-        found, expected = _plain_tensors(path), adapter_of(model, label)
-        for key in sorted(found.keys() | expected.tensors.keys()):
-            _compare(path, key, found.get(key), expected.tensors.get(key))
-
-
-def _compare(path: Path, name: str, found: Tensor | None, expected: Tensor | None) -> None:
-    """Products may differ in their last bits between machines; anything more is another model."""
-    shapes = [None if tensor is None else list(tensor.shape) for tensor in (found, expected)]
-    same = shapes[0] == shapes[1]
-    if not same or not torch.allclose(found, expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max() or 1)):
-        raise UserError(
-            f"{path}: {name} {shapes[0]} is not the product of the components beside it ({shapes[1]}): it was changed "
-            "after the export",
-            hint="put back the file that was exported, or go on with diffusers and peft, which need no components",
-        )
-
-
-def _plain_tensors(path: Path) -> dict[str, Tensor]:
-    """Tensors of a safetensors file that another library may have written."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    if not path.is_file():
-        raise UserError(f"{path}: no such file", hint="the export is not whole: export the model again")
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise UserError(f"{path}: not a whole safetensors file ({error})", hint="export the model again")

@@ -6,8 +6,7 @@ from typing import Any
 
 HEAD = """---
 library_name: diffusers
-pipeline_tag: unconditional-image-generation
-tags: [kind, dit, class-conditional{tag}]
+{task}tags: [kind, dit, class-conditional-image-generation{tag}]
 ---
 
 # A DiT taken from a KIND model
@@ -20,73 +19,133 @@ diffusers{peft} load{s} it without any code of that project.
 | class | label | adapter |
 |---|---|---|
 {rows}
-| null | {null} | |
+| (the null label) | {null} | |
 
-Images: {channels} x {size} x {size}. Diffusion: {schedule} schedule, {prediction} prediction, {steps} timesteps.
+Images: {channels} x {size} x {size}, {space}.
+Diffusion: {schedule} schedule, {prediction} prediction, {steps} timesteps.
 Learngenes in a matrix: {learngenes}. Tailors of a class: {tailors}. Null gate: {policy}. Guidance: {guidance}.
 `kind.json` holds all of this for programs; `components.safetensors` the components.
 
 ## Use
 
-```python
-from diffusers import AutoencoderKL, DDIMScheduler, DiTPipeline, DiTTransformer2DModel
+`guidance_scale`: {scale_means}.
 
-transformer = DiTTransformer2DModel.from_pretrained(FOLDER)
+```python
+{imports}
+
+FOLDER = "."  # this one
+guidance_scale = {scale}
+
+transformer = DiTTransformer2DModel.from_pretrained(FOLDER).eval()
 scheduler = DDIMScheduler.from_pretrained(FOLDER)
-vae = AutoencoderKL.from_pretrained(VAE)  # the one that the training data was encoded with
-"""
-DENSE = """pipeline = DiTPipeline(transformer, vae, scheduler)
-images = pipeline(class_labels=[0], guidance_scale={scale}).images
-```
 """
 ADAPTERS = """
-from peft import PeftModel
-
 adapters = {adapters}  # by label
 first, *others = adapters.values()
-model = PeftModel.from_pretrained(transformer, FOLDER + "/adapters/" + first, adapter_name=first)
+transformer = PeftModel.from_pretrained(transformer, FOLDER + "/adapters/" + first, adapter_name=first)
 for name in others:
-    model.load_adapter(FOLDER + "/adapters/" + name, adapter_name=name)
-model.eval()
+    transformer.load_adapter(FOLDER + "/adapters/" + name, adapter_name=name)
+transformer.eval()
 
 
 def choose_adapters(module, args, kwargs):
-    {comment}
+    # the null half of guidance {halves}: null label {null}
     labels = kwargs["class_labels"].tolist(){owners}
     kwargs["adapter_names"] = [adapters.get(label, "__base__") for label in labels]
     return args, kwargs
 
 
-model.register_forward_pre_hook(choose_adapters, with_kwargs=True)
-pipeline = DiTPipeline(model, vae, scheduler)
-images = pipeline(class_labels=[{first}], guidance_scale=4.0).images
-```
+transformer.register_forward_pre_hook(choose_adapters, with_kwargs=True)
 """
 BOTH_HALVES = """
-    labels = [labels[i % (len(labels) // 2)] if label == 1000 else label for i, label in enumerate(labels)]"""
+    labels = [labels[i % (len(labels) // 2)] if label == {null} else label for i, label in enumerate(labels)]"""
+LATENTS = """
+vae = AutoencoderKL.from_pretrained("VAE")  # write the place of the one that encoded the training data
+pipeline = DiTPipeline(transformer, vae, scheduler)
+images = pipeline(class_labels=[{label}], guidance_scale=guidance_scale, num_inference_steps=50).images
+```
+"""
+PIXELS = """
+
+@torch.no_grad()
+def sample(labels, num_steps=50, seed=0):
+    \"\"\"Pixels in [0, 1], [B, {channels}, {size}, {size}]: DiTPipeline's loop, without the VAE that it asks for.\"\"\"
+    images = torch.randn(len(labels), {channels}, {size}, {size}, generator=torch.Generator().manual_seed(seed))
+    both = torch.tensor([*labels, *[{null}] * len(labels)])  # the conditional half of guidance, then the null half
+    scheduler.set_timesteps(num_steps)
+    for time in scheduler.timesteps:
+        noisy = torch.cat([images, images])
+        output = transformer(noisy, timestep=time.expand(len(both)), class_labels=both).sample[:, :{channels}]
+        conditional, null = output.chunk(2)
+        guided = null + guidance_scale * (conditional - null)
+        images = scheduler.step(guided, time, images).prev_sample
+    return (images / 2 + 0.5).clamp(0, 1)
+
+
+images = sample([{label}])
+```
+"""
+SPACES = {
+    "pixels": "taken for pixels in [-1, 1]: the model does not say, but 1 channel is grey and 3 are colours",
+    "latents": "taken for latents of a VAE, since pixels have 1 channel or 3: the model does not say, nor which VAE",
+}
+
+
+def space_of(channels: int) -> str:
+    """`pixels` or `latents`.  No file says which of them a model was trained on, but their channels do."""
+    return "pixels" if channels in (1, 3) else "latents"
 
 
 def model_card(content: dict[str, Any]) -> str:
     """Markdown.  content: what kind.json holds."""
-    classes, adapters = content["classes"], content["adapters"]
-    with_adapters = content["form"] == "adapters"
+    classes, config = content["classes"], content["config"]
+    with_adapters, channels = content["form"] == "adapters", config["channels"]
+    common = {"null": content["null_row"], "channels": channels, "size": config["image_size"]}
+    text = _head(content, with_adapters, common)
+    if with_adapters:
+        adapters = {
+            label: place.removeprefix("adapters/")
+            for label, name in enumerate(classes)
+            if (place := content["adapters"][name]) is not None
+        }
+        in_both = content["guidance"] == "adapter"
+        text += ADAPTERS.format(
+            adapters=adapters,
+            halves="uses the adapters too" if in_both else "is the base",
+            owners=BOTH_HALVES.format(**common) if in_both else "",
+            **common,
+        )
+    label = 0 if classes else content["null_row"]
+    return text + (PIXELS if content["space"] == "pixels" else LATENTS).format(label=label, **common)
+
+
+def _head(content: dict[str, Any], with_adapters: bool, common: dict[str, int]) -> str:
+    classes, diffusion = content["classes"], content["diffusion"]
     if with_adapters:
         what = "The base is what all classes share (the learngenes); each class's own part (its tailors) is a LoRA."
     elif content["merged_class"] is not None:
         what = f"Dense weights of the class {content['merged_class']}."
     else:
         what = "Dense weights."
-    rows = "\n".join(f"| {_cell(name)} | {label} | {adapters.get(name) or ''} |" for label, name in enumerate(classes))
-    config, diffusion = content["config"], content["diffusion"]
-    text = HEAD.format(
+    adapters = content["adapters"]
+    rows = [f"| {_cell(name)} | {label} | {adapters.get(name) or ''} |" for label, name in enumerate(classes)]
+    if not classes or content["guidance"] == "none":
+        scale, means = 1.0, "1, for these weights know one half of guidance only"
+    else:
+        scale = 4.0
+        means = (
+            "1 is no guidance; more is truer to the class and less varied. 4 is DiTPipeline's default; what is best "
+            "differs between models and was not measured for this one"
+        )
+    return HEAD.format(
+        # the Hub has no task for images of a class: only a model without classes has one of its tasks
+        task="" if classes else "pipeline_tag: unconditional-image-generation\n",
         tag=", lora, peft" if with_adapters else "",
         what=what,
         peft=" and peft" if with_adapters else "",
         s="" if with_adapters else "s",
-        rows=rows,
-        null=content["label_rows"]["null"],
-        channels=config["channels"],
-        size=config["image_size"],
+        rows="\n".join(rows),
+        space=SPACES[content["space"]],
         schedule=diffusion["schedule"],
         prediction=diffusion["prediction"],
         steps=diffusion["num_train_timesteps"],
@@ -94,20 +153,20 @@ def model_card(content: dict[str, Any]) -> str:
         tailors=_span(content["num_tailors"]),
         policy=content["null_gate"] or "none",
         guidance=content["guidance_means"],
-    ).replace("| class | label | adapter |\n|---|---|---|\n\n", "| class | label | adapter |\n|---|---|---|\n")
-    if not with_adapters:
-        return text + DENSE.format(scale=1.0 if content["guidance"] == "none" else 4.0)
-    by_label = {label: adapters[name].removeprefix("adapters/") for label, name in enumerate(classes) if adapters[name]}
-    in_both = content["guidance"] == "adapter"
-    comment = (
-        "the null half of guidance " + ("uses the adapters too" if in_both else "is the base") + ": null label 1000"
-    )
-    return text + ADAPTERS.format(
-        adapters=by_label,
-        first=next(iter(by_label), 0),
-        comment=f"# {comment}",
-        owners=BOTH_HALVES if in_both else "",
-    )
+        scale=scale,
+        scale_means=means,
+        imports=_imports(content["space"], with_adapters),
+        **common,
+    ).replace("|---|---|---|\n\n", "|---|---|---|\n")
+
+
+def _imports(space: str, with_adapters: bool) -> str:
+    names = ["DDIMScheduler", "DiTTransformer2DModel"]
+    if space == "latents":
+        names = ["AutoencoderKL", "DDIMScheduler", "DiTPipeline", "DiTTransformer2DModel"]
+    lines = ["import torch"] if space == "pixels" else []
+    lines.append(f"from diffusers import {', '.join(names)}")
+    return "\n".join([*lines, *(["from peft import PeftModel"] if with_adapters else [])])
 
 
 def _cell(name: str) -> str:

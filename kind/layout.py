@@ -18,6 +18,19 @@ if TYPE_CHECKING:
 SPLITS = ("train", "validation", "test")
 
 
+def tailor_names(num_classes: int, num_groups: int = 0) -> list[str]:
+    """One file a class, numbered in the order of the classes (names may not fit a file name), then one a group of
+    classes that shares tailors."""
+    counts = {"class": num_classes, "group": num_groups}
+    return [f"{owner}_{index:04d}.safetensors" for owner, count in counts.items() for index in range(count)]
+
+
+def last_step(folder: Path) -> Path | None:
+    """Of a run's adapted models (see `Layout.adapted`), the one of most steps."""
+    steps = {int(path.stem[5:]): path for path in folder.glob("step_*.safetensors") if path.stem[5:].isdecimal()}
+    return steps[max(steps)] if steps else None
+
+
 @dataclass(frozen=True)
 class Layout:
     root: Path
@@ -60,11 +73,7 @@ class Layout:
         return self.root / "learngenes" / backbone / "learngenes.safetensors"
 
     def tailors(self, backbone: str, num_classes: int, num_groups: int = 0) -> list[Path]:
-        """One file a class, numbered in the order of pre-training classes (names may not fit a file name), then one a
-        group of classes that shares tailors."""
-        counts = {"class": num_classes, "group": num_groups}
-        names = [f"{owner}_{index:04d}.safetensors" for owner, count in counts.items() for index in range(count)]
-        return [self.tailor_folder(backbone) / name for name in names]
+        return [self.tailor_folder(backbone) / name for name in tailor_names(num_classes, num_groups)]
 
     def tailor_folder(self, backbone: str) -> Path:
         return self.learngenes(backbone).with_name("tailors")

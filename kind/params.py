@@ -103,6 +103,19 @@ class Ablation(Section):
     entries: list[str]
 
 
+DEFAULT_SPACING = {"ddpm": "linspace", "ddim": "trailing", "dpm": "linspace"}  # where no params file says
+
+
+def spacing_problem(sampler: str, timestep_spacing: str) -> str | None:
+    """Why these do not go together, or None."""
+    if (sampler, timestep_spacing) == ("ddim", "linspace"):
+        return (
+            "linspace is wrong for ddim, which steps by a fixed stride and not along the list; "
+            "write leading or trailing"
+        )
+    return None
+
+
 class Sampling(Section):
     """The sampler's part of the protocol."""
 

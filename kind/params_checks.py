@@ -13,7 +13,7 @@ from typing import Any
 from kind.data.sources import SOURCES
 from kind.data.splits import split_sizes
 from kind.methods import METHODS
-from kind.params import axis_value
+from kind.params import axis_value, spacing_problem
 from kind.params_messages import nearest, some
 from kind.params_ranks import backbone_problems, fits, known, repeated
 
@@ -257,11 +257,8 @@ class Checks:
                 "sampling.weights: raw weights are kept of the last step only, so that a curve would mix two models; "
                 "write evaluation.curve: [] or weights: ema"
             )
-        if (sampling.sampler, sampling.timestep_spacing) == ("ddim", "linspace"):
-            yield (
-                "sampling.timestep_spacing: linspace is wrong for ddim, which steps by a fixed stride and not along "
-                "the list; write leading or trailing"
-            )
+        if problem := spacing_problem(sampling.sampler, sampling.timestep_spacing):
+            yield f"sampling.timestep_spacing: {problem}"
 
     def _reference(self) -> Iterator[str]:
         evaluation = self.valid.get("evaluation")

@@ -31,6 +31,26 @@ def same(first, second):
     return equal and (first.classes, first.diffusion) == (second.classes, second.diffusion)
 
 
+def train(path, name, start_path, shift=1.0, **options):
+    """What a method leaves after training that moved all that it trains."""
+    from kind.adaptation import adapt, trained_parameters
+    from kind.methods import METHODS
+
+    method = METHODS[name]
+    start = checkpoints.load_start(method.start, start_path)
+    model = adapt(start, method, method.options(**options), 2, 0, "random")
+    with torch.no_grad():
+        model.label_table[-1] += shift  # tuning trains the null row too
+        for parameter in trained_parameters(model).values():
+            parameter.add_(0.01 * shift)
+    header = {
+        "method": name, "options": options, "classes": ["owl", "fox"], "config": model.config.to_dict(),
+        "diffusion": DIFFUSION.to_dict(), "null_gate": "learngenes", "label_table": "random", "seed": 0,
+        "start": start.identity,
+    }  # fmt: skip
+    checkpoints.save_adapted(path, trained_parameters(model), header)
+
+
 def test_five_lines_keep_two_classes_halve_what_is_left_and_sample(place, tmp_path):
     model = kind.load(place)
     small = model.keep(["cat", 3]).budget(macs=0.8)
@@ -120,22 +140,10 @@ def test_models_that_share_learngenes_become_one(place):
 @torch.no_grad()
 def test_seen_classes_and_those_of_a_task_become_one_model(place, tmp_path, model_inputs):
     """The backbone's classes beside those that KIND's adaptation learned on its frozen learngenes."""
-    from kind.adaptation import adapt, trained_parameters
-    from kind.checkpoints import load_start, save_adapted
-    from kind.methods import METHODS
-
     model = kind.load(place)
     model.save_parts(tmp_path / "parts")
-    learngenes, method = tmp_path / "parts" / "learngenes.safetensors", METHODS["kind"]
-    start = load_start("kind", learngenes)
-    adapted = adapt(start, method, method.options(num_tailors=3), 2, 0, "random")
-    adapted.label_table[-1] += 1  # tuning trains the null row too
-    header = {
-        "method": "kind", "options": {"num_tailors": 3}, "classes": ["owl", "fox"], "config": adapted.config.to_dict(),
-        "diffusion": DIFFUSION.to_dict(), "null_gate": "learngenes", "label_table": "random", "seed": 0,
-        "start": start.identity,
-    }  # fmt: skip
-    save_adapted(tmp_path / "adapted", trained_parameters(adapted), header)
+    learngenes = tmp_path / "parts" / "learngenes.safetensors"
+    train(tmp_path / "adapted", "kind", learngenes, num_tailors=3)
     with pytest.raises(UserError, match="adapted: holds only what kind trained[^$]*--start"):
         kind.load(tmp_path / "adapted")
     task = kind.load(tmp_path / "adapted", start=learngenes)
@@ -168,3 +176,98 @@ def test_what_is_not_there_is_named(place, build, tmp_path):
         kind.load(tmp_path / "parts" / "tailors" / "class_0001.safetensors")
     with pytest.raises(AttributeError, match="module 'kind' has no attribute 'models_'"):
         _ = kind.models_
+
+
+def test_calls_that_cannot_be_right_are_user_errors(place, build):
+    model = kind.load(place)
+    two = [model.keep(["3"]), model.keep(["9"])]
+    for call, message in (
+        (lambda: model.sample(sampler="euler"), "these samples cannot be drawn: sampler: 'euler' is not allowed"),
+        (lambda: model.sample(0), "num_samples: must be at least 1, found 0"),
+        (lambda: model.sample(guidance_scale=0.5), "guidance_scale: must be at least 1, found 0.5"),
+        (lambda: model.sample(2, num_steps=0), "num_steps: must be at least 1, found 0"),
+        (lambda: model.sample(2, num_steps=1001), "num_steps: 1001 asked, but the model was trained with 1000"),
+        (lambda: model.sample(2, sampler="ddim", timestep_spacing="linspace"), "timestep_spacing: linspace is wrong"),
+        (lambda: model.sample(2, precision="float16"), "no precision 'float16'; there are auto, float32, bfloat16"),
+        (lambda: model.budget(parameters="50%"), "budget of parameters: '50%' given, where a number is needed"),
+        (lambda: model.budget(macs=True), "budget of MACs: True given, where a number is needed"),
+        (lambda: kind.combine(), "there is nothing to combine"),
+        (lambda: kind.combine(*two, null_row_of=2), "null_row_of 2: there are 2 models, counted from 0"),
+        (lambda: kind.combine(*two, null_row_of=-1), "null_row_of -1: there are 2 models, counted from 0"),
+        (lambda: kind.KindModel(build(), ("a",) * 5, DIFFUSION).canonical(), "a dense model has no components"),
+    ):
+        with pytest.raises(kind.UserError, match=message):
+            call()
+
+
+@torch.no_grad()
+def test_ddim_begins_at_pure_noise_and_takes_another_spacing(place):
+    model = kind.load(place)
+    plain = model.sample(2, sampler="ddim", num_steps=4)
+    assert np.array_equal(plain, model.sample(2, sampler="ddim", num_steps=4, timestep_spacing="trailing"))
+    assert not np.array_equal(plain, model.sample(2, sampler="ddim", num_steps=4, timestep_spacing="leading"))
+
+
+def test_what_a_cut_leaves_of_tailors_is_recorded(place):
+    from kind.budget import summarise
+
+    small = kind.load(place).keep(["3", "9"]).budget(rank=4)
+    for one in small.kept:
+        layer = small.model.get_submodule(one.layer)
+        assert one.tailors == layer.num_active(one.label) - layer.num_learngenes
+        assert one.tailors_before == (0 if one.label is None else 2)
+    rows = summarise(small.kept)
+    for row in rows:
+        own = [one for one in small.kept if one.label == row.label]
+        assert row.learngenes + row.tailors == sum(one.after for one in own) <= 48
+        assert row.tailors == sum(one.tailors for one in own)
+    assert rows[2].tailors == rows[2].tailors_before == 0
+
+
+def test_parts_are_not_mixed_with_older_ones(place, tmp_path):
+    model = kind.load(place)
+    model.save_parts(tmp_path / "parts")
+    with pytest.raises(UserError, match="parts: holds parts already[^$]*--overwrite"):
+        model.keep(["9"]).save_parts(tmp_path / "parts")
+    assert same(kind.load(tmp_path / "parts"), model)
+    model.keep(["9"]).save_parts(tmp_path / "parts", overwrite=True)
+    assert same(kind.load(tmp_path / "parts"), model.keep(["9"]))
+
+
+@pytest.mark.parametrize("name, options", [("diffscaler", {}), ("gated-lora", {"rank": 2})])
+def test_models_without_a_plain_form_are_sampled_and_counted_only(build, tmp_path, name, options):
+    dense = tmp_path / "dense" / "model.safetensors"
+    checkpoints.save_backbone(dense, build(), CLASSES, DIFFUSION)
+    train(tmp_path / "adapted", name, dense, **options)
+    model = kind.load(tmp_path / "adapted", start=dense.parent)
+    assert model.sample(2, num_steps=2).shape == (2, 8, 8, 3) and model.labels(3).tolist() == [0, 1, 0]
+    assert model.cost["deployed"] > kind.load(dense).cost["deployed"]
+    before = sorted(tmp_path.rglob("*"))
+    for call in (
+        lambda: model.save(tmp_path / "x"), lambda: model.export(tmp_path / "x"), lambda: model.canonical(),
+        lambda: model.save_parts(tmp_path / "x"), lambda: model.keep(["owl"]), lambda: model.learngenes(),
+        lambda: model.budget(rank=2), lambda: kind.combine(model),
+        lambda: checkpoints.save_backbone(tmp_path / "x", model.model, ["owl", "fox"], DIFFUSION),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match="the model cannot be .*: it holds layers that no plain matrix computes"):
+            call()
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_folders_are_adapted_models_and_starts(place, build, tmp_path):
+    """The last step of a run; the start by the folder of its backbone or of its learngenes."""
+    kind.load(place).save_parts(tmp_path / "parts")
+    checkpoints.save_backbone(tmp_path / "dense" / "model.safetensors", build(), CLASSES, DIFFUSION)
+    for name, start, options in (("kind", "parts", {"num_tailors": 3}), ("bitfit", "dense", {})):
+        run = tmp_path / "adapters" / name / "seed_0"
+        for shift, step in ((1, "step_000100"), (2, "step_002000"), (3, "raw")):
+            train(run / f"{step}.safetensors", name, tmp_path / start, shift, **options)
+        model = kind.load(run, start=tmp_path / start)
+        assert same(model, kind.load(run / "step_002000.safetensors", start=tmp_path / start))
+        assert not same(model, kind.load(run / "step_000100.safetensors", start=tmp_path / start))
+        with pytest.raises(UserError, match=f"holds only what {name} trained"):
+            kind.load(run)
+    with pytest.raises(UserError, match="learngenes.safetensors: no such file[^$]*the folder of learngenes"):
+        kind.load(tmp_path / "adapters" / "kind" / "seed_0", start=place)
+    with pytest.raises(UserError, match="backbone: is whole, and needs no start"):
+        kind.load(place, start=tmp_path / "parts")

@@ -41,7 +41,9 @@ def test_planning_imports_nothing_heavy():
 
 
 def test_the_package_by_itself_imports_nothing_heavy():
-    assert imported_by("import kind\nassert kind.__all__ == ['KindModel', 'combine', 'load']").isdisjoint(HEAVY)
+    assert imported_by(
+        "import kind\nassert kind.__all__ == ['KindModel', 'UserError', 'combine', 'load']\nkind.UserError"
+    ).isdisjoint(HEAVY)
     assert {"torch", "diffusers"} <= imported_by("import kind\nkind.load")
 
 

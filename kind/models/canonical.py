@@ -40,11 +40,6 @@ class Components(NamedTuple):
         return Components(self.u[count:], self.s[count:], self.v[count:])
 
 
-def join(*groups: Components) -> Components:
-    """All components of several groups of one matrix."""
-    return Components(*(torch.cat(tensors) for tensors in zip(*groups, strict=True)))
-
-
 @torch.no_grad()
 def canonical_form(group: Components) -> Components:
     """The same product with orthonormal u, orthonormal v and s >= 0 falling.  k components -> min(k, out, in).
@@ -74,14 +69,9 @@ def inner_product(first: Components, second: Components) -> float:
     return float(first.s.double() @ (outputs * inputs) @ second.s.double())
 
 
-def energy(*groups: Components) -> float:
-    """|W|^2 (squared Frobenius norm) of the sum of all groups, cross terms included."""
-    whole = join(*groups)
-    return inner_product(whole, whole)
-
-
 def canonical_energy(groups: Sequence[Components]) -> float:
-    """`energy` of groups that are each in canonical form: sum of s^2, plus twice the products between groups."""
+    """|W|^2 (squared Frobenius norm) of the sum of groups in canonical form: sum of s^2, plus twice the products
+    between groups."""
     own = sum(float(group.s.double().square().sum()) for group in groups)
     return own + 2 * sum(inner_product(*pair) for pair in combinations(groups, 2))
 

@@ -38,6 +38,10 @@ def combine(models: Sequence[DiT], null_row_of: int | None = None) -> DiT:
     forward is then that model's, and guidance of the others' classes changes with it.
     Raises UserError, naming tensors and shapes, where the models differ in anything else that classes share.
     """
+    if not models:
+        raise UserError("there is nothing to combine", hint="give at least one model")
+    if null_row_of is not None and not 0 <= null_row_of < len(models):
+        raise UserError(f"null_row_of {null_row_of}: there are {len(models)} models, counted from 0")
     for model in models:
         _require_components(model)
     apart = [take_apart(model) for model in models]

@@ -10,14 +10,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from kind.stages.model_arguments import MODEL, add_start_argument, load_models
+from kind.stages.model_arguments import MODELS, add_start_argument, load_models
 
 EXAMPLE = """python -m kind export small.safetensors --output small
   python -m kind export results/smoke/backbones/kind --classes 3 --form dense --output three"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("models", nargs="+", type=Path, metavar="MODEL", help=MODEL)
+    parser.add_argument("models", nargs="+", type=Path, metavar="MODEL", help=MODELS)
     parser.add_argument("--output", required=True, type=Path, metavar="FOLDER", help="the folder to write")
     parser.add_argument("--classes", nargs="+", metavar="NAME", help="classes to keep, in the order of the new labels")
     parser.add_argument(

@@ -24,18 +24,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output", type=Path, metavar="FOLDER", help="where the parts of MODEL go: learngenes.safetensors, tailors/"
     )
     add_start_argument(parser)
+    parser.add_argument("--overwrite", action="store_true", help="replace the parts that the folder holds")
     add_shared_arguments(parser, required=False)
     parser.add_argument("--backbone", metavar="NAME", help="a backbone of form `kind`")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    by_file, by_experiment = (arguments.model, arguments.output), (arguments.experiment, arguments.backbone)
-    if all(by_file) and not any((*by_experiment, arguments.recipe)):
-        return extract_file(arguments)
-    if all(by_experiment) and not any((*by_file, arguments.start)):
-        return extract_stage(arguments)
+    of_file = {"MODEL": arguments.model, "--output": arguments.output}
+    of_stage = {"--experiment": arguments.experiment, "--backbone": arguments.backbone}
+    with_file = any((*of_file.values(), arguments.start, arguments.overwrite))
+    with_stage = any((*of_stage.values(), arguments.recipe))
+    chosen = of_file if with_file else of_stage
+    absent = " and ".join(name for name, given in chosen.items() if not given)
+    if with_file != with_stage and not absent:
+        return extract_file(arguments) if with_file else extract_stage(arguments)
+    if with_file and with_stage:
+        message = "extract is given a model file and an experiment: it takes one of them apart"
+    elif with_file or with_stage:
+        message = f"extract is given no {absent}"
+    else:
+        message = "extract is given neither a model file nor an experiment"
     raise UserError(
-        "extract is given neither a model file nor an experiment",
+        message,
         hint="give MODEL and --output, or --experiment and --backbone: "
         f"python -m kind extract --help shows both, for instance {EXAMPLE.splitlines()[1].strip()}",
     )
@@ -45,7 +55,7 @@ def extract_file(arguments: argparse.Namespace) -> None:
     from kind.api import load
 
     model = load(arguments.model, arguments.start)
-    model.save_parts(arguments.output)
+    model.save_parts(arguments.output, overwrite=arguments.overwrite)
     print(f"{arguments.output}: learngenes, and tailors of {', '.join(model.classes) or 'no class'}")
 
 

@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kind.stages.model_arguments import MODEL, add_start_argument, amount, check_output, load_models
+from kind.stages.model_arguments import MODELS, add_start_argument, amount, check_output, load_models
 
 if TYPE_CHECKING:
     from kind.api import KindModel
@@ -22,8 +22,9 @@ EXAMPLE = """python -m kind recombine results/smoke/backbones/kind --classes 3 5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("models", nargs="+", type=Path, metavar="MODEL", help=MODEL)
+    parser.add_argument("models", nargs="+", type=Path, metavar="MODEL", help=MODELS)
     parser.add_argument("--output", required=True, type=Path, metavar="FILE", help="where the new model is written")
+    parser.add_argument("--overwrite", action="store_true", help="replace files that are there, but none that is read")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--classes", nargs="+", metavar="NAME", help="classes to keep, in the order of the new labels")
     which.add_argument("--learngenes-only", action="store_true", help="keep no class: learngenes alone")
@@ -53,7 +54,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     from kind.errors import UserError
 
-    check_output(arguments.output, arguments.models)
+    inputs = [*arguments.models, *([arguments.start] if arguments.start else [])]
+    check_output(arguments.output, inputs, overwrite=arguments.overwrite)
+    if arguments.report:
+        check_output(arguments.report, [*inputs, arguments.output], overwrite=arguments.overwrite)
     models = load_models(arguments.models, arguments.start)
     null_row_of = None if arguments.null_row_of is None else arguments.null_row_of - 1
     if null_row_of is not None and not 0 <= null_row_of < len(models):
@@ -85,10 +89,20 @@ def describe(whole: KindModel, model: KindModel) -> str:
     if model.kept is not None:
         from kind.budget import summarise
 
-        lines += ["", f"{'kept energy of':<24}{'mean':>10}{'lost, mean':>12}{'lost, worst':>13}  worst matrix"]
-        for row in summarise(model.kept):
+        left = f"{'learngenes':>12}{'tailors':>9}"
+        energies = f"{'mean':>10}{'lost, mean':>12}{'lost, worst':>13}"
+        lines += ["", f"{'kept energy of':<24}{left}{energies}  worst matrix"]
+        rows = summarise(model.kept)
+        for row in rows:
             name = "learngenes alone" if row.label is None else f"class {model.classes[row.label]}"
-            lines.append(f"{name:<24}{row.kept:>10.4f}{row.lost:>12.4f}{row.worst:>13.4f}  {row.worst_layer}")
+            left = f"{row.learngenes:>12,}{row.tailors:>9,}"
+            energies = f"{row.kept:>10.4f}{row.lost:>12.4f}{row.worst:>13.4f}"
+            lines.append(f"{name:<24}{left}{energies}  {row.worst_layer}")
+        bare = [model.classes[row.label] for row in rows if row.tailors_before and not row.tailors]
+        if bare:
+            lines.append(
+                f"warning: no tailors are left of class {', '.join(bare)}: only its label tells it from others"
+            )
     return "\n".join(lines)
 
 
@@ -101,6 +115,7 @@ def write_report(path: Path, model: KindModel) -> None:
             "class": "" if one.label is None else model.classes[one.label],
             "components_before": one.before,
             "components_after": one.after,
+            "tailors_after": one.tailors,
             "kept_energy": one.energy.kept,
             "lost_energy": one.energy.lost,
         }

@@ -17,6 +17,7 @@ from kind.errors import UserError
 from kind.methods import METHODS, Adaptation
 from kind.models.dit import LABEL_TABLE, DiT, DiTConfig, renew_label_table, to_diffusers
 from kind.models.factorized import Factorization, make_room
+from kind.models.plain import is_plain
 from kind.models.presets import PRESETS
 from kind.params import Training
 from kind.sampling import predictor
@@ -188,6 +189,7 @@ def test_merging_keeps_the_output_and_exports(name, given, starts):
     if METHODS[name].merge is not None:
         merged = METHODS[name].merge(merged)
     torch.testing.assert_close(outputs(merged), before, rtol=1e-5, atol=1e-5)
+    assert is_plain(merged) == METHODS[name].has_plain_form, "what may be saved, cut and exported"
     if merged.gate is not None or not METHODS[name].has_plain_form:
         return
     start = start_of(name, starts).model

@@ -8,11 +8,13 @@ import csv
 from pathlib import Path
 
 import pytest
+import torch
 
 import kind
 from kind.__main__ import main
 from kind.checkpoints import save_backbone
 from kind.diffusion import Diffusion
+from kind.models.factorized import factorized_layers
 
 CLASSES = ["0", "1", "cat", "3", "9"]
 
@@ -36,7 +38,7 @@ def call(build, tmp_path, monkeypatch, capsys):
 
 
 def files():
-    return sorted(path.name for path in Path().iterdir())
+    return {str(path): path.read_bytes() for path in Path().rglob("*") if path.is_file()}
 
 
 def test_a_model_is_taken_apart_put_together_cut_exported_and_taken_back(call, tmp_path):
@@ -73,6 +75,36 @@ def test_the_rest_of_what_recombine_does(call):
     assert call("export whole --classes 3 --form dense --output three --overwrite")[0] == 0
 
 
+def test_outputs_and_parts_that_are_there_are_overwritten_when_asked(call):
+    assert call("recombine whole --classes 3 --output one")[0] == 0
+    assert call("recombine whole --classes 9 --output one --overwrite")[0] == 0
+    assert kind.load("one").classes == ("9",)
+    assert call("extract whole --output parts")[0] == 0
+    code, _, err = call("extract one --output parts")
+    assert code == 2 and err[0] == "error: parts: holds parts already"
+    assert kind.load("parts").classes == tuple(CLASSES)
+    assert call("extract one --output parts --overwrite")[0] == 0
+    assert kind.load("parts").classes == ("9",)
+    Path("parts/tailors/mine.safetensors").write_bytes(Path("one").read_bytes())
+    code, _, err = call("extract whole --output parts --overwrite")
+    assert code == 2 and "mine.safetensors: is none of the parts that may be overwritten" in err[0]
+
+
+def test_classes_that_a_budget_leaves_without_tailors_are_named(call):
+    _, out, _ = call("recombine whole --classes 3 --rank 9 --output most")
+    assert "warning" not in out and "learngenes  tailors" in out
+    model = kind.load("whole")
+    with torch.no_grad():
+        for _, layer in factorized_layers(model.model):
+            layer.tailor_s[layer.rows_of_owner(3)] *= 1e-6
+            layer.tailor_s[layer.rows_of_owner(2)] *= 1e3
+    model.save("faint")
+    _, out, _ = call("recombine faint --classes 3 cat --rank 8 --output few")
+    assert "warning: no tailors are left of class 3: only its label tells it from others" in out
+    row = next(line for line in out.splitlines() if line.startswith("class 3 ")).split()
+    assert int(row[2]) > 0 and row[3] == "0"
+
+
 MISTAKES = [
     ("recombine nothing --output x", "nothing: no such file"),
     ("recombine whole --classes cta --output x", "the model has no class 'cta' (did you mean 'cat'?); it has 0, 1, cat, 3, 9"),
@@ -88,8 +120,23 @@ MISTAKES = [
     ("export whole --form dense --output x", "one set of dense weights cannot hold the tailors of 5 classes"),
     ("export whole --output folder", "folder: holds something else than an export already"),
     ("extract", "extract is given neither a model file nor an experiment"),
-    ("extract whole", "extract is given neither a model file nor an experiment"),
-    ("extract whole --output x --backbone kind", "extract is given neither a model file nor an experiment"),
+    ("extract whole", "extract is given no --output"),
+    ("extract --output x", "extract is given no MODEL"),
+    ("extract --experiment smoke", "extract is given no --backbone"),
+    ("extract whole --output x --backbone kind", "extract is given a model file and an experiment"),
+    ("extract whole --start whole --output x", "whole: is whole, and needs no start"),
+    ("recombine whole --start whole --output x", "whole: is whole, and needs no start"),
+    ("recombine whole dense --start whole --output x", "none of the models needs --start"),
+    ("recombine folder/../whole --output whole", "whole: is read by this command; write to another file"),
+    ("recombine link --output whole", "whole: is read by this command; write to another file"),
+    ("recombine backbone --output backbone/model.safetensors", "backbone/model.safetensors: lies in backbone, which this command reads"),
+    ("recombine backbone --output backbone/small", "backbone/small: lies in backbone, which this command reads"),
+    ("recombine whole --start dense --output dense", "dense: is read by this command; write to another file"),
+    ("recombine whole --output dense", "dense: is there already"),
+    ("recombine whole --output dense --overwrite --rank 3 --report whole", "whole: is read by this command"),
+    ("recombine whole --output x --rank 3 --report x", "x: is read by this command"),
+    ("recombine whole --output x --rank 3 --report dense", "dense: is there already"),
+    ("export whole --start dense --output x", "whole: is whole, and needs no start"),
     ("extract dense --output x", "the model: a dense backbone has no learngenes"),
 ]  # fmt: skip
 
@@ -100,6 +147,8 @@ def test_a_mistake_is_one_message_and_leaves_nothing(call, build, tmp_path, word
     (tmp_path / "folder" / "thesis.txt").write_text("years of work")
     (tmp_path / "text").write_text("not tensors at all")
     save_backbone(tmp_path / "dense", build(), CLASSES, Diffusion())
+    save_backbone(tmp_path / "backbone" / "model.safetensors", build(learngenes=8, tailors=2), CLASSES, Diffusion())
+    (tmp_path / "link").symlink_to("whole")
     before = files()
     code, _, err = call(words)
     assert code == 2 and err[0].startswith(f"error: {message}"), err
