@@ -208,5 +208,5 @@ def test_the_conda_environment_is_the_lock_file():
     plain = [entry for entry in environment["dependencies"] if isinstance(entry, str)]
     assert [name.split("=")[0] for name in plain] == ["python", "pip"]
     (pip,) = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]
-    assert pip == ["-r requirements.lock"]
+    assert pip == ["-r requirements.lock", "-e ."]
     assert "-r requirements.lock" in (ROOT / "Makefile").read_text()
