@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from kind.methods import Adaptation, DenseStart, Method
-from kind.methods.through_peft import matrices, rank_problem
-from kind.models.presets import Preset
+from kind.methods import Adaptation, DenseStart, Method, lora
+from kind.methods.through_peft import matrices
 
 if TYPE_CHECKING:
     from kind.models.dit import DiT
@@ -37,10 +36,6 @@ def trainable_parameters(model: DiT, options: Options, task: Adaptation) -> int:
     return sum(2 * outputs + options.rank * (inputs + outputs) for inputs, outputs in matrices(model))
 
 
-def problem(options: Options, shape: Preset, backbone: object, num_seen_classes: int, num_classes: int) -> str | None:
-    return rank_problem(options.rank, shape)
-
-
 METHOD = Method(
     name="diffscaler",
     title="DiffScaler",
@@ -53,5 +48,5 @@ METHOD = Method(
     trainable_parameters=trainable_parameters,
     has_plain_form=False,
     examples=({}, {"rank": 3, "scale": 0.5}),
-    problem=problem,
+    problem=lora.problem,
 )

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from kind.methods import Adaptation, DenseStart, Method
-from kind.methods.through_peft import TARGETS, inject, matrices, merge, rank_problem
-from kind.models.presets import Preset
+from kind.methods import Adaptation, DenseStart, Method, lora
+from kind.methods.through_peft import TARGETS, inject, matrices, merge
 
 if TYPE_CHECKING:
     from kind.models.dit import DiT
@@ -32,10 +31,6 @@ def trainable_parameters(model: DiT, options: Options, task: Adaptation) -> int:
     return sum(2 * options.rank * (inputs + outputs) for inputs, outputs in matrices(model))
 
 
-def problem(options: Options, shape: Preset, backbone: object, num_seen_classes: int, num_classes: int) -> str | None:
-    return rank_problem(options.rank, shape)
-
-
 METHOD = Method(
     name="loha",
     title="LoHa",
@@ -48,5 +43,5 @@ METHOD = Method(
     trainable_parameters=trainable_parameters,
     merge=merge,
     examples=({}, {"rank": 3, "alpha": 6.0}),
-    problem=problem,
+    problem=lora.problem,
 )

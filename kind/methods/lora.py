@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from kind.methods import Adaptation, DenseStart, Method
-from kind.methods.through_peft import TARGETS, inject, matrices, merge, rank_problem
+from kind.methods.through_peft import TARGETS, inject, matrices, merge
 from kind.models.presets import Preset
 
 if TYPE_CHECKING:
@@ -32,7 +32,9 @@ def trainable_parameters(model: DiT, options: Options, task: Adaptation) -> int:
 
 
 def problem(options: Options, shape: Preset, backbone: object, num_seen_classes: int, num_classes: int) -> str | None:
-    return rank_problem(options.rank, shape)
+    if options.rank > shape.width:
+        return f"impossible rank: {options.rank} exceeds the rank {shape.width} of a matrix of width {shape.width}"
+    return None
 
 
 METHOD = Method(

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from kind.methods import Adaptation, DenseStart, Method
-from kind.methods.through_peft import TARGETS, inject, matrices, merge, rank_problem
-from kind.models.presets import Preset
+from kind.methods import Adaptation, DenseStart, Method, lora
+from kind.methods.through_peft import TARGETS, inject, merge
 
 if TYPE_CHECKING:
     from kind.models.dit import DiT
@@ -27,15 +26,6 @@ def attach(model: DiT, options: Options, task: Adaptation) -> None:
     inject(config, model, task.seed)
 
 
-def trainable_parameters(model: DiT, options: Options, task: Adaptation) -> int:
-    """Sum over matrices of r (in + out)."""
-    return sum(options.rank * (inputs + outputs) for inputs, outputs in matrices(model))
-
-
-def problem(options: Options, shape: Preset, backbone: object, num_seen_classes: int, num_classes: int) -> str | None:
-    return rank_problem(options.rank, shape)
-
-
 METHOD = Method(
     name="pissa",
     title="PiSSA",
@@ -45,8 +35,8 @@ METHOD = Method(
     options=Options,
     start="dense",
     attach=attach,
-    trainable_parameters=trainable_parameters,
+    trainable_parameters=lora.trainable_parameters,
     merge=merge,
     examples=({"rank": 4},),
-    problem=problem,
+    problem=lora.problem,
 )

@@ -44,9 +44,3 @@ def matrices(model: DiT) -> list[tuple[int, int]]:
 
 def shape_of(model: DiT) -> Preset:
     return Preset(model.config.depth, model.config.width, model.config.num_heads, model.config.patch_size)
-
-
-def rank_problem(rank: int, shape: Preset) -> str | None:
-    if rank > shape.width:
-        return f"impossible rank: {rank} exceeds the rank {shape.width} of a matrix of width {shape.width}"
-    return None
