@@ -14,26 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-TINY = """
-seeds: [0]
-compute: {device: cpu}
-data:
-  digits: {source: digits, split: {train: 0.5, validation: 0.1, test: 0.4}}
-model: {preset: micro/2}
-backbones:
-  dense: {form: dense}
-  kind: {form: kind, num_learngenes: 20, num_tailors: 4}
-pretrain: {data: digits, classes: [0, 1, 2], steps: 3, batch_size: 8, learning_rate: 1.0e-3, ema_decay: 0.5}
-tasks:
-  novel: {data: digits, classes: [7, 8], images_per_class: 20}
-finetune: {steps: 3, batch_size: 8, learning_rate: 1.0e-3, ema_decay: 0.5}
-methods: {full: {}, kind: {}}
-sampling: {sampler: ddim, num_inference_steps: 2, num_samples: 20, batch_size: 10, shard_size: 10}
-evaluation:
-  extractor: {type: trained, name: digits, steps: 5, batch_size: 8, feature_dim: 4}
-  num_reference: 30
-  curve: [0.4]
-"""
+TINY = (ROOT / "tests" / "tiny.yaml").read_text()
 
 
 @dataclass(frozen=True)
