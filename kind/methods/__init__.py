@@ -90,4 +90,17 @@ def block_linears(shape: Preset) -> list[tuple[int, int]]:
     return [(width, width)] * 4 + [(width, 4 * width), (4 * width, width)]
 
 
+def matrices(model: DiT) -> list[tuple[int, int]]:
+    """(in, out) of the six matrices of every block of a model."""
+    config = model.config
+    return config.depth * block_linears(Preset(config.depth, config.width, config.num_heads, config.patch_size))
+
+
+def fold_linears(model: DiT) -> DiT:
+    """`merge` of methods whose layers stand in the place of plain ones; see `kind.models.adapted_linears`."""
+    from kind.models.adapted_linears import fold
+
+    return fold(model)
+
+
 METHODS = _discover()

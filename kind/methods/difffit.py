@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kind.methods import Adaptation, DenseStart, Method, bitfit
-from kind.methods.svdiff import merge
+from kind.methods import Adaptation, DenseStart, Method, bitfit, fold_linears
 
 if TYPE_CHECKING:
     from kind.models.dit import DiT
@@ -46,5 +45,5 @@ METHOD = Method(
     start="dense",
     attach=attach,
     trainable_parameters=trainable_parameters,
-    merge=merge,
+    merge=fold_linears,
 )

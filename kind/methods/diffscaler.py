@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from kind.methods import Adaptation, DenseStart, Method, lora
-from kind.methods.through_peft import matrices
+from kind.methods import Adaptation, DenseStart, Method, lora, matrices
 
 if TYPE_CHECKING:
     from kind.models.dit import DiT

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kind.methods import Adaptation, Method
+from kind.methods import Adaptation, Method, matrices
 from kind.methods.lora import Options, problem
-from kind.methods.through_peft import TARGETS, inject, matrices, merge
+from kind.methods.through_peft import TARGETS, inject, merge
 
 if TYPE_CHECKING:
     from kind.models.dit import DiT

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from kind.methods import Adaptation, Method, lora
-from kind.methods.through_peft import matrices
+from kind.methods import Adaptation, Method, lora, matrices
 
 if TYPE_CHECKING:
     from kind.models.dit import DiT

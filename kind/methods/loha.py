@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from kind.methods import Adaptation, DenseStart, Method, lora
-from kind.methods.through_peft import TARGETS, inject, matrices, merge
+from kind.methods import Adaptation, DenseStart, Method, lora, matrices
+from kind.methods.through_peft import TARGETS, inject, merge
 
 if TYPE_CHECKING:
     from kind.models.dit import DiT

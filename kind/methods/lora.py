@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from kind.methods import Adaptation, DenseStart, Method
-from kind.methods.through_peft import TARGETS, inject, matrices, merge
+from kind.methods import Adaptation, DenseStart, Method, matrices
+from kind.methods.through_peft import TARGETS, inject, merge
 from kind.models.presets import Preset
 
 if TYPE_CHECKING:

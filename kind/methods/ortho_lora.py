@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from kind.methods import Adaptation, DenseStart, Method
-from kind.methods.svdiff import merge
-from kind.methods.through_peft import matrices
+from kind.methods import Adaptation, DenseStart, Method, fold_linears, matrices
 from kind.models.presets import Preset
 
 if TYPE_CHECKING:
@@ -72,7 +70,7 @@ METHOD = Method(
     start="dense",
     attach=attach,
     trainable_parameters=trainable_parameters,
-    merge=merge,
+    merge=fold_linears,
     examples=({}, {"rank": 4, "slot": 3}),
     problem=problem,
 )

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kind.methods import Adaptation, DenseStart, Method
-from kind.methods.svdiff import merge
-from kind.methods.through_peft import matrices
+from kind.methods import Adaptation, DenseStart, Method, fold_linears, matrices
 
 if TYPE_CHECKING:
     from kind.models.dit import DiT
@@ -38,5 +36,5 @@ METHOD = Method(
     start="dense",
     attach=attach,
     trainable_parameters=trainable_parameters,
-    merge=merge,
+    merge=fold_linears,
 )

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kind.methods import Adaptation, DenseStart, Method
-from kind.methods.through_peft import matrices
+from kind.methods import Adaptation, DenseStart, Method, fold_linears, matrices
 
 if TYPE_CHECKING:
     from kind.models.dit import DiT
@@ -26,12 +25,6 @@ def trainable_parameters(model: DiT, options: DenseStart, task: Adaptation) -> i
     return sum(min(inputs, outputs) for inputs, outputs in matrices(model))
 
 
-def merge(model: DiT) -> DiT:
-    from kind.models.adapted_linears import fold
-
-    return fold(model)
-
-
 METHOD = Method(
     name="svdiff",
     title="SVDiff",
@@ -42,5 +35,5 @@ METHOD = Method(
     start="dense",
     attach=attach,
     trainable_parameters=trainable_parameters,
-    merge=merge,
+    merge=fold_linears,
 )

@@ -1,4 +1,4 @@
-"""What the methods that peft has share: which matrices they change, seeded injection, folding into plain linears.
+"""What the methods that peft has share: the names of the matrices, seeded injection, folding into plain linears.
 
 peft's version is pinned by the lock file and stands in every job's record.
 """
@@ -6,9 +6,6 @@ peft's version is pinned by the lock file and stands in every job's record.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-
-from kind.methods import block_linears
-from kind.models.presets import Preset
 
 if TYPE_CHECKING:
     from kind.models.dit import DiT
@@ -35,12 +32,3 @@ def merge(model: DiT) -> DiT:
             layer.merge()
             model.set_submodule(name, layer.get_base_layer())
     return model
-
-
-def matrices(model: DiT) -> list[tuple[int, int]]:
-    """(in, out) of all matrices that are changed, in all blocks."""
-    return model.config.depth * block_linears(shape_of(model))
-
-
-def shape_of(model: DiT) -> Preset:
-    return Preset(model.config.depth, model.config.width, model.config.num_heads, model.config.patch_size)
