@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
+from saved_activations import saved_bytes
 from torch import Tensor, nn
 
 from kind.models.factorization import FACTORIZED, LayerRanks, matrix_shape
@@ -151,21 +152,8 @@ def _now(x: Tensor, options: argparse.Namespace) -> float:
 
 
 def _saved_bytes(form: Callable, parameters: list, x: Tensor, options) -> int:
-    """Of distinct storages that autograd keeps, without the parameters themselves."""
-    own = {parameter.untyped_storage().data_ptr() for parameter in parameters}
-    kept: dict[int, int] = {}
-
-    def note(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    autocast = torch.autocast(x.device.type, torch.bfloat16, enabled=options.dtype == "bfloat16")
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor), autocast:
-        y = form(x)
-    del y
-    return sum(kept.values())
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=options.dtype == "bfloat16"):
+        return saved_bytes(lambda: form(x), parameters)
 
 
 def _print(preset: str, distinct: int, totals: dict, options) -> None:

@@ -14,6 +14,7 @@ import time
 from typing import NamedTuple
 
 import torch
+from saved_activations import saved_bytes
 from torch import Tensor, nn
 
 from kind.devices import peak_memory
@@ -125,19 +126,7 @@ class _Run:
             return self.call(images, times, labels.to(device), labels), labels
 
     def saved(self) -> int:
-        own = {p.untyped_storage().data_ptr() for p in self.trained.values()}
-        kept: dict[int, int] = {}
-
-        def note(tensor: Tensor) -> Tensor:
-            storage = tensor.untyped_storage()
-            if storage.data_ptr() not in own:
-                kept[storage.data_ptr()] = storage.nbytes()
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-            output, _ = self._forward(0)
-        del output
-        return sum(kept.values())
+        return saved_bytes(lambda: self._forward(0), self.trained.values())
 
     def _now(self) -> float:
         if self.options.device == "cuda":
