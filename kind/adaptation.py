@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from kind.diffusion import Diffusion
 from kind.methods import Adaptation, Method, MethodOptions
@@ -43,3 +45,30 @@ def adapt(start: Start, method: Method, options: MethodOptions, num_classes: int
 def trained_parameters(model: DiT) -> dict[str, nn.Parameter]:
     """By name, in the model's order."""
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def learned_tensors(model: DiT) -> dict[str, Tensor]:
+    """What training, or the task's data, decides: trained parameters, and buffers that a module names in its attribute
+    `learned_buffers`.  This is what an adapted model's file holds; everything else follows from start and options."""
+    found: dict[str, Tensor] = dict(trained_parameters(model))
+    return found | learned_buffers(model)
+
+
+def learned_buffers(model: nn.Module) -> dict[str, Tensor]:
+    names = (
+        f"{path}.{name}" if path else name
+        for path, module in model.named_modules()
+        for name in getattr(module, "learned_buffers", ())
+    )
+    return {name: model.get_buffer(name) for name in names}
+
+
+def fill(model: DiT, tensors: Mapping[str, Tensor]) -> None:
+    """Put what was learned into an attached model, in place; modules that keep something derived from their buffers
+    renew it in their method `filled`."""
+    with torch.no_grad():
+        for name, tensor in learned_tensors(model).items():
+            tensor.copy_(tensors[name])
+    for module in model.modules():
+        if hasattr(module, "filled"):
+            module.filled()

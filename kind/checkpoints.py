@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from kind.adaptation import Start, adapt, trained_parameters
+from kind.adaptation import Start, adapt, fill, learned_tensors
 from kind.artifacts import REMAKE, load_tensors, provenance, save_tensors, sha256
 from kind.diffusion import Diffusion
 from kind.errors import UserError, first_difference
@@ -167,7 +166,7 @@ def load_adapted(path: Path, start_path: Path | None) -> Loaded:
         )
     options = method.options.model_validate(header["options"])
     model = adapt(start, method, options, len(header["classes"]), header["seed"], header["label_table"])
-    wanted = trained_parameters(model)
+    wanted = learned_tensors(model)
     if wanted.keys() != tensors.keys() or any(wanted[name].shape != tensors[name].shape for name in wanted):
         different = sorted(wanted.keys() ^ tensors.keys()) or [n for n in wanted if wanted[n].shape != tensors[n].shape]
         name = different[0]
@@ -176,9 +175,7 @@ def load_adapted(path: Path, start_path: Path | None) -> Loaded:
             f"{path}: does not hold what {header['method']} trains: {name} is {found}, where {needed} is needed",
             hint=AGAIN,
         )
-    with torch.no_grad():
-        for name, parameter in wanted.items():
-            parameter.copy_(tensors[name])
+    fill(model, tensors)
     return Loaded(model, header["classes"], Diffusion(**header["diffusion"]), header)
 
 

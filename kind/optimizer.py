@@ -25,10 +25,16 @@ class Optimizer:
     """AdamW over what is trained of a model, with gradient clipping and averaged weights (EMA).
 
     trained: the parameters that require gradients, by name.  Tailors among them get new storage, shared by all
-    matrices of one shape.
+    matrices of one shape.  rate_scales: factors of the learning rate of parameters other than tailors, where not 1.
     """
 
-    def __init__(self, model: nn.Module, trained: Mapping[str, nn.Parameter], weight_decay: float):
+    def __init__(
+        self,
+        model: nn.Module,
+        trained: Mapping[str, nn.Parameter],
+        weight_decay: float,
+        rate_scales: Mapping[str, float] | None = None,
+    ):
         gate = getattr(model, "gate", None)
         tailors = _tailor_stacks(model, trained) if gate is not None else []
         owned = {name for stack in tailors for name in stack.parameters}
@@ -37,9 +43,13 @@ class Optimizer:
         self.tailors = OwnerAdamW(gate, tailors, weight_decay) if tailors else None
         self.averaged = {name: p.detach().clone() for name, p in self.dense.items()}
         self._adam = None
-        if self.dense:
+        scaled: dict[float, list[nn.Parameter]] = {}
+        for name, parameter in self.dense.items():
+            scaled.setdefault((rate_scales or {}).get(name, 1.0), []).append(parameter)
+        groups = [{"params": parameters, "rate_scale": scale} for scale, parameters in scaled.items()]
+        if groups:
             self._adam = torch.optim.AdamW(
-                self.dense.values(), lr=0.0, betas=BETAS, eps=EPSILON, weight_decay=weight_decay, fused=True
+                groups, lr=0.0, betas=BETAS, eps=EPSILON, weight_decay=weight_decay, fused=True
             )
 
     def zero_grad(self) -> None:
@@ -61,7 +71,7 @@ class Optimizer:
                 one.mul_((max_norm / (norm + 1e-6)).clamp(max=1.0))
         if self._adam is not None:
             for group in self._adam.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group["rate_scale"]
             self._adam.step()
             torch._foreach_lerp_(list(self.averaged.values()), [p.detach() for p in self.dense.values()], 1 - decay)
         if self.tailors:
@@ -73,6 +83,11 @@ class Optimizer:
         found = {name: tensor.clone() for name, tensor in self.averaged.items()}
         found |= self.tailors.averages() if self.tailors else {}
         return {name: found[name] for name in self.names}
+
+    def put_averages(self, averages: Mapping[str, Tensor]) -> None:
+        """In the place of those so far, for parameters other than tailors."""
+        for name, tensor in self.averaged.items():
+            tensor.copy_(averages[name])
 
     def state_dict(self) -> dict[str, Any]:
         return {

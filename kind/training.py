@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import time
 import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from kind.adaptation import trained_parameters
 from kind.artifacts import atomic_file, naming, write_csv
 from kind.devices import autocast, peak_memory
 from kind.diffusion import Diffusion, Objective
@@ -20,8 +22,9 @@ from kind.optimizer import Optimizer
 from kind.params import Training
 from kind.progress import Progress
 from kind.random_streams import batch_indices, stream
+from kind.training_routine import Routine
 
-STATE_FORMAT = 2
+STATE_FORMAT = 3
 LOG_COLUMNS = ("step", "loss", "learning_rate", "gradient_norm")
 
 
@@ -31,6 +34,7 @@ class Plan:
 
     recipe: digest of everything that shapes the result; state of another recipe is not resumed.
     snapshot_steps: steps after which the averaged weights are kept.  null_gate: see `Factorization`.
+    routine: what the method adds to the loop.  rate_scales: factors of the learning rate by name, where not 1.
     """
 
     settings: Training
@@ -42,11 +46,13 @@ class Plan:
     snapshot_steps: tuple[int, ...] = ()
     precision: str = "float32"
     checkpoint_seconds: float = 60.0
+    routine: Callable[[DiT], Routine] = Routine
+    rate_scales: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass
 class Outcome:
-    """What training leaves: averaged weights by step, final raw weights (trained parameters only), log and cost."""
+    """What training leaves: averaged weights by step, final raw weights (what was learned only), log and cost."""
 
     averaged: dict[int, dict[str, Tensor]]
     raw: dict[str, Tensor]
@@ -92,10 +98,15 @@ class _Trainer:
         self.model = model.train()
         # labels stay on the CPU: what the gate does with them is decided there, without waiting for the device
         self.images, self.labels = images.to(self.device), labels
-        self.trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.objective = Objective(plan.diffusion, self.device)
-        self.optimizer = Optimizer(model, self.trained, plan.settings.weight_decay)
+        self.routine = plan.routine(model)
+        self._begin_phase()
         self.state = _State()
+
+    def _begin_phase(self) -> None:
+        self.trained = trained_parameters(self.model)
+        settings = self.plan.settings
+        self.optimizer = Optimizer(self.model, self.trained, settings.weight_decay, self.plan.rate_scales)
 
     def run(self) -> Outcome:
         settings, state = self.plan.settings, self.state
@@ -105,8 +116,9 @@ class _Trainer:
         started, cpu_started = time.monotonic() - state.seconds, time.process_time() - state.cpu_seconds
         saved_at, losses, norms = time.monotonic(), [], []
         while state.step < settings.steps:
-            rate = learning_rate_at(state.step, self.plan.learning_rate, settings)
-            loss, norm = self._step(rate)
+            at, phase = self.routine.clock(state.step, settings)
+            rate = learning_rate_at(at, self.plan.learning_rate, phase)
+            loss, norm = self._step(rate, average_decay(at, settings.ema_decay))
             losses.append(loss)
             norms.append(norm)
             state.step += 1
@@ -116,7 +128,9 @@ class _Trainer:
                 self._log(losses, norms, rate)
                 losses, norms = [], []
             if state.step in self.plan.snapshot_steps:
-                state.snapshots[state.step] = self.optimizer.averages()
+                state.snapshots[state.step] = self.routine.learned(self.optimizer.averages())
+            if state.step in self.routine.turns and state.step < settings.steps:
+                self._turn()
             progress.update(note=f"loss {state.log[-1]['loss']:.4f}" if state.log else "")
             # only right after a log row, so that no half-gathered row is lost by a kill
             if at_log and time.monotonic() - saved_at >= self.plan.checkpoint_seconds and state.step < settings.steps:
@@ -125,7 +139,14 @@ class _Trainer:
         progress.close()
         return self._outcome()
 
-    def _step(self, rate: float) -> tuple[Tensor, Tensor]:
+    def _turn(self) -> None:
+        averages = self.optimizer.averages()
+        self.routine.turn(self.state.step)
+        self._begin_phase()
+        if self.routine.keeps_averages:
+            self.optimizer.put_averages(averages)
+
+    def _step(self, rate: float, decay: float) -> tuple[Tensor, Tensor]:
         """One optimizer step; returns loss and gradient norm without waiting for the device."""
         settings, seed, step = self.plan.settings, self.plan.seed, self.state.step
         chosen = batch_indices(len(self.images), settings.batch_size, step, seed)
@@ -140,10 +161,12 @@ class _Trainer:
                 return self.model(noisy, times, seen, gate_labels)
 
         loss = self.objective.loss(predict, images, timesteps, noise).mean()
+        penalty = self.routine.penalty(step)
         self.optimizer.zero_grad()
-        loss.backward()
-        limit, decay = settings.gradient_clip or math.inf, average_decay(step, settings.ema_decay)
-        norm = self.optimizer.step(gate_labels, rate, limit, decay)
+        (loss if penalty is None else loss + penalty).backward()
+        self.routine.mask_gradients()
+        norm = self.optimizer.step(gate_labels, rate, settings.gradient_clip or math.inf, decay)
+        self.routine.restore()
         return loss.detach(), norm
 
     def _draw(self, shape: torch.Size, step: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -176,6 +199,7 @@ class _Trainer:
             "recipe": self.plan.recipe,
             "parameters": {name: p.detach() for name, p in self.trained.items()},
             "optimizer": self.optimizer.state_dict(),
+            "routine": self.routine.state_dict(),
             "state": vars(state) | {"peak_bytes": max(state.peak_bytes, peak_memory(self.device))},
         }
         with atomic_file(self.state_path) as handle:
@@ -191,6 +215,8 @@ class _Trainer:
             if content["format"] != STATE_FORMAT or content["recipe"] != self.plan.recipe:
                 print(f"{self.state_path}: state of another recipe; starting over", flush=True)
                 return
+            self.routine.load_state_dict(content["routine"])
+            self._begin_phase()
             with torch.no_grad():
                 for name, parameter in self.trained.items():
                     parameter.copy_(content["parameters"][name])
@@ -216,10 +242,9 @@ class _Trainer:
             "resumes": state.resumes,
             "steps": state.step,
         }
-        averaged = state.snapshots | {state.step: self.optimizer.averages()}
-        return Outcome(
-            averaged, {name: p.detach() for name, p in self.trained.items()}, state.log, cost, self.plan.precision
-        )
+        averaged = state.snapshots | {state.step: self.routine.learned(self.optimizer.averages())}
+        raw = self.routine.learned({name: p.detach() for name, p in self.trained.items()})
+        return Outcome(averaged, raw, state.log, cost, self.plan.precision)
 
 
 def learning_rate_at(step: int, peak: float, settings: Training) -> float:

@@ -18,6 +18,7 @@ from kind.models.presets import Preset
 
 if TYPE_CHECKING:
     from kind.models.dit import DiT
+    from kind.training_routine import Routine, RunLength
 
 
 class MethodOptions(BaseModel):
@@ -56,6 +57,8 @@ class Method:
         The label table is trained whatever it says: the treatment is one for all methods.
     trainable_parameters: the formula for what `attach` makes trainable, without the label table.
     keeps_output: whether, with these options, the attached and untrained model computes what its start did.
+    routine: what it adds to the training loop (`kind.training_routine`); None where that is nothing.
+    rate_scales: factors of the learning rate by parameter name, where they are not 1.
     merge: folds what was added into plain weights for deployment; None where nothing needs folding.
     has_plain_form: whether the adapted model, for methods without tailors, is a plain DiT after `merge`.
     examples: options that the shared tests try the method with; needed where an option has no default.
@@ -72,6 +75,8 @@ class Method:
     attach: Callable[[DiT, MethodOptions, Adaptation], None]
     trainable_parameters: Callable[..., int]
     keeps_output: Callable[[MethodOptions], bool] = lambda options: True
+    routine: Callable[[DiT, MethodOptions, RunLength], Routine] | None = None
+    rate_scales: Callable[[DiT, MethodOptions], dict[str, float]] = lambda model, options: {}
     merge: Callable[[DiT], DiT] | None = None
     has_plain_form: bool = True
     examples: tuple[dict, ...] = ({},)

@@ -39,6 +39,7 @@ def train(this: Run, job: Job) -> dict:
     from kind.stages.expected import check_backbone
     from kind.stages.images import load_shots
     from kind.stages.training_job import check_images, fresh_config, run_training, write_history
+    from kind.training_routine import routine_of
 
     context, method, options = this.context, this.method, this.options
     experiment, layout = context.experiment, context.layout
@@ -73,6 +74,8 @@ def train(this: Run, job: Job) -> dict:
         snapshot_steps=tuple(experiment.curve_steps()),
         state=job.state,
         label=f"finetune {this.task} {this.label} seed {this.seed}",
+        routine=routine_of(method, options, settings.steps, this.seed),
+        rate_scales=method.rate_scales(model, options),
     )
     header = {
         "method": method.name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -54,7 +55,9 @@ def run_training(
     snapshot_steps: tuple[int, ...],
     state: Path,
     label: str,
+    **of_method: Any,
 ) -> Outcome:
+    """of_method: what a method adds to the plan: `routine`, `rate_scales`."""
     compute = context.experiment.compute
     prepare_torch(compute.threads)
     device = choose_device(compute.device, context.device_key)
@@ -69,6 +72,7 @@ def run_training(
         snapshot_steps=snapshot_steps,
         precision=precision,
         checkpoint_seconds=compute.checkpoint_seconds,
+        **of_method,
     )
     if settings.ema_decay > 0 and settings.steps < 3 / (1 - settings.ema_decay):
         print(

@@ -9,7 +9,7 @@ import dataclasses
 import pytest
 import torch
 
-from kind.adaptation import Start, adapt, trained_parameters
+from kind.adaptation import Start, adapt, learned_tensors, trained_parameters
 from kind.artifacts import load_tensors, save_tensors
 from kind.checkpoints import load_adapted, load_start, save_adapted
 from kind.diffusion import Diffusion
@@ -22,6 +22,7 @@ from kind.models.presets import PRESETS
 from kind.params import Training
 from kind.sampling import predictor
 from kind.training import Plan, train
+from kind.training_routine import routine_of
 
 CASES = [
     pytest.param(name, options, id=" ".join([name, *(f"{k}={v}" for k, v in options.items())]))
@@ -61,9 +62,11 @@ def outputs(model):
         return model(images, torch.arange(8) * 120, torch.arange(8) % 4)  # class 3 is the null class
 
 
-def train_three_steps(model, folder):
-    settings = Training(steps=3, batch_size=8, learning_rate=1e-2, ema_decay=0.5)
-    plan = Plan(settings, Diffusion("cosine", "v"), 1e-2, seed=0, recipe="test")
+def train_three_steps(model, folder, name, options, **changes):
+    settings = Training(steps=3, batch_size=8, learning_rate=1e-2, ema_decay=0.5, **changes)
+    method = METHODS[name]
+    of_method = {"routine": routine_of(method, options, 3, 0), "rate_scales": method.rate_scales(model, options)}
+    plan = Plan(settings, Diffusion("cosine", "v"), 1e-2, seed=0, recipe="test", snapshot_steps=(1,), **of_method)
     images = torch.randint(256, (8, 3, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     return train(model, images, torch.arange(8) % 3, plan, folder / "state.pt", "test")
 
@@ -103,13 +106,14 @@ def test_attaching_depends_on_the_seed_alone(name, given, starts):
 
 @each_method
 def test_training_changes_what_is_declared_and_nothing_else(name, given, starts, tmp_path):
-    model, _ = attached(name, given, starts)
-    declared = set(trained_parameters(model))
+    model, options = attached(name, given, starts)
+    declared, learned = set(trained_parameters(model)), set(learned_tensors(model))
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
-    outcome = train_three_steps(model, tmp_path)
+    outcome = train_three_steps(model, tmp_path, name, options, weight_decay=0.1)
     changed = {key for key, tensor in model.state_dict().items() if not torch.equal(tensor, before[key])}
-    assert changed == declared
-    assert outcome.raw.keys() == outcome.averaged[3].keys() == declared
+    assert declared <= changed <= learned
+    assert outcome.raw.keys() == outcome.averaged[1].keys() == outcome.averaged[3].keys() == learned
+    assert set(trained_parameters(model)) == declared
 
 
 @each_method
@@ -144,7 +148,7 @@ def test_the_formula_counts_what_is_trained_at_the_papers_sizes(name, given, pre
 
 def save(path, model, name, options, starts, **changes):
     method = METHODS[name]
-    trained = trained_parameters(model)
+    learned = learned_tensors(model)
     header = {
         "method": name,
         "options": options.model_dump(),
@@ -157,8 +161,8 @@ def save(path, model, name, options, starts, **changes):
         "start": load_start(method.start, starts.of(method.start), model.config, SEED).identity,
         **changes,
     }
-    save_adapted(path, trained, header)
-    return trained.keys()
+    save_adapted(path, learned, header)
+    return learned.keys()
 
 
 @each_method
@@ -166,8 +170,9 @@ def test_saved_and_loaded_it_computes_the_same(name, given, starts, tmp_path):
     method, options = METHODS[name], METHODS[name].options.model_validate(given)
     fresh = DiTConfig(*PRESETS["micro/2"], image_size=8, channels=3, num_classes=3)
     start = load_start(method.start, starts.of(method.start), fresh, SEED)
-    model = adapt(start, method, options, 3, SEED, "random").eval()
-    shake(trained_parameters(model).values())
+    model = adapt(start, method, options, 3, SEED, "random")
+    train_three_steps(model, tmp_path, name, options)
+    shake(trained_parameters(model.eval()).values())
     path = tmp_path / "adapted"
     names = save(path, model, name, options, starts)
     tensors, header = load_tensors(path)
