@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from kind.training_routine import Routine, RunLength
 
 
+FREQUENCIES = 256  # of the timestep embedding, in DiT as in diffusers
+
+
 class MethodOptions(BaseModel):
     """Options that every method has; a method's own come on top."""
 
@@ -99,6 +102,17 @@ def matrices(model: DiT) -> list[tuple[int, int]]:
     """(in, out) of the six matrices of every block of a model."""
     config = model.config
     return config.depth * block_linears(Preset(config.depth, config.width, config.num_heads, config.patch_size))
+
+
+def num_weights(model: DiT, *, vectors: bool) -> int:
+    """Numbers in the matrices of a dense model, with or without those in its vectors, but for the label table."""
+    config = model.config
+    width, patch = config.width, config.patch_size**2
+    linears = config.depth * [*block_linears(Preset(config.depth, width, config.num_heads, config.patch_size))]
+    linears += config.depth * [(width, 6 * width)]  # AdaLN
+    linears += [(patch * config.channels, width), (FREQUENCIES, width), (width, width)]  # patches and timesteps
+    linears += [(width, 2 * width), (width, patch * config.out_channels)]  # the final layer
+    return sum(inputs * outputs + vectors * outputs for inputs, outputs in linears)
 
 
 def fold_linears(model: DiT) -> DiT:

@@ -116,6 +116,21 @@ def test_training_changes_what_is_declared_and_nothing_else(name, given, starts,
     assert set(trained_parameters(model)) == declared
 
 
+def test_svdiff_trains_vectors_at_a_thousandth_of_the_rate(starts, tmp_path):
+    model, options = attached("svdiff", {}, starts)
+    before = {key: p.detach().double().clone() for key, p in trained_parameters(model).items()}
+    method = METHODS["svdiff"]
+    settings = Training(steps=1, batch_size=8, learning_rate=1e-2)
+    plan = Plan(settings, Diffusion("cosine", "v"), 1e-2, 0, "test", rate_scales=method.rate_scales(model, options))
+    images = torch.randint(256, (8, 3, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    train(model, images, torch.arange(8) % 3, plan, tmp_path / "state.pt", "test")
+    for key, parameter in trained_parameters(model).items():
+        if key.endswith("to_k.bias"):  # attention does not depend on it
+            continue
+        moved = (parameter - before[key]).abs().max().item()  # AdamW's first step is of the rate's length
+        assert moved == pytest.approx(1e-5 if key.endswith("bias") else 1e-2, rel=0.05), key
+
+
 @each_method
 def test_the_formula_counts_what_is_trained(name, given, starts):
     model, options = attached(name, given, starts)
