@@ -16,6 +16,7 @@ STAGES = {
     "reference": "features and statistics of the reference images of a task",
     "pretrain": "train a backbone, dense or factorized",
     "extract": "take a factorized backbone apart into learngenes and tailors",
+    "replay": "draw images from a backbone, for the objective diff-tuning",
     "finetune": "adapt to a task with one method",
     "sample": "draw images from an adapted model",
     "evaluate": "compare samples with the reference",

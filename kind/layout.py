@@ -69,6 +69,10 @@ class Layout:
         names = ("model.safetensors", "raw.safetensors", "train.csv", "cost.json", "preview.npz")
         return [self.backbone(backbone) / name for name in names]
 
+    def replay(self, backbone: str) -> Path:
+        """Samples of a backbone, for the objective `diff-tuning`."""
+        return self.backbone(backbone) / "replay.npz"
+
     def learngenes(self, backbone: str) -> Path:
         return self.root / "learngenes" / backbone / "learngenes.safetensors"
 

@@ -96,6 +96,29 @@ class Task(Section):
     guidance_scale: Annotated[float, Field(ge=1)] | None = None
 
 
+class ReplaySet(Section):
+    """Images of the source model that `objective: diff-tuning` trains on beside the task's (Zhong et al. 2024).
+
+    share: of a batch; weight: of their loss: the authors' 0.2 and 0.1.  Number of images and sampler are our choice:
+    they are drawn with the seen classes' labels in turn, and without guidance, which would make them less varied.
+    """
+
+    num_images: PositiveInt = 1000
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    weight: PositiveFloat = 0.1
+    sampler: Literal["ddpm", "ddim", "dpm"] = "dpm"
+    num_inference_steps: PositiveInt = 50
+    timestep_spacing: Literal["linspace", "leading", "trailing"] = "linspace"
+    guidance_scale: Annotated[float, Field(ge=1)] = 1.0
+    batch_size: PositiveInt = 100
+    seed: NaturalInt = 0
+
+    def sampling(self) -> Sampling:
+        """How the images are drawn."""
+        settings = self.model_dump(exclude={"num_images", "share", "weight"})
+        return Sampling(**settings, num_samples=self.num_images)
+
+
 class Ablation(Section):
     """Methods entries that differ in one number: `axis`, an option of their method or of its backbone."""
 
@@ -190,6 +213,7 @@ class Experiment(Section):
     finetune: Finetune
     methods: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
     ablations: dict[str, Ablation] = {}
+    replay: ReplaySet = ReplaySet()
     sampling: Sampling
     evaluation: Evaluation
 
@@ -208,6 +232,11 @@ class Experiment(Section):
     def start_of_backbone(self, name: str) -> str | None:
         """The dense backbone whose trained weights a factorized one begins with; None for a fresh draw."""
         return getattr(self.backbones[name], "start", None)
+
+    def replay_of(self, label: str) -> str | None:
+        """The backbone whose samples a methods entry trains on beside the task's images; None for most."""
+        replays = self.method_options(label).objective == "diff-tuning"
+        return self.backbone_of(label) if replays else None
 
     def axis_value(self, label: str, axis: str) -> float | None:
         """The number that a methods entry stands for on the axis of an ablation; None where it has none."""

@@ -14,6 +14,7 @@ from kind.data.sources import SOURCES
 from kind.data.splits import split_sizes
 from kind.methods import METHODS
 from kind.params import axis_value, spacing_problem
+from kind.params_entries import replay_problems
 from kind.params_messages import nearest, some
 from kind.params_ranks import backbone_problems, fits, known, repeated
 
@@ -41,6 +42,7 @@ class Checks:
             self._starts, self._method_problems, self._ablations, self._sampling, self._reference,
         ):  # fmt: skip
             yield from check()
+        yield from replay_problems(self.valid, self.methods)
 
     def _seeds(self) -> Iterator[str]:
         seeds = self.valid.get("seeds") or []

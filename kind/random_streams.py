@@ -26,7 +26,7 @@ def stream(*parts: int | str) -> torch.Generator:
     return torch.Generator().manual_seed(derive_seed(*parts))
 
 
-def batch_indices(num_images: int, batch_size: int, step: int, seed: int) -> Tensor:
+def batch_indices(num_images: int, batch_size: int, step: int, seed: int | str) -> Tensor:
     """Indices of the images of batch `step`: one endless row of shuffled epochs, cut into batches.  [batch_size]."""
     position, end, pieces = step * batch_size, (step + 1) * batch_size, []
     while position < end:
@@ -36,6 +36,6 @@ def batch_indices(num_images: int, batch_size: int, step: int, seed: int) -> Ten
     return torch.cat(pieces)
 
 
-@lru_cache(maxsize=2)
-def _epoch(num_images: int, epoch: int, seed: int) -> Tensor:
+@lru_cache(maxsize=4)
+def _epoch(num_images: int, epoch: int, seed: int | str) -> Tensor:
     return torch.randperm(num_images, generator=stream(seed, "order", epoch))

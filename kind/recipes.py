@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from kind.artifacts import digest
-from kind.methods import METHODS
+from kind.methods import METHODS, MethodOptions
 from kind.params import Experiment
 
 # Raise a stage's number when its code changes what it writes: edits of kind/*.py alone rerun nothing.
@@ -19,6 +19,7 @@ STAGE_VERSIONS = {
     "reference": 1,
     "pretrain": 2,
     "extract": 2,
+    "replay": 1,
     "finetune": 3,
     "sample": 3,
     "evaluate": 2,
@@ -56,6 +57,13 @@ def extract(experiment: Experiment, backbone: str) -> Recipe:
     return _recipe("extract", num_classes=len(experiment.pretrain.classes))
 
 
+def replay(experiment: Experiment, backbone: str) -> Recipe:
+    drawn = experiment.replay.model_dump(exclude={"share", "weight"})
+    return _recipe(
+        "replay", replay=drawn, num_classes=len(experiment.pretrain.classes), precision=experiment.compute.precision
+    )
+
+
 def finetune(experiment: Experiment, task: str, method: str, seed: int) -> Recipe:
     options = experiment.method_options(method)
     name = experiment.method_name(method)
@@ -63,17 +71,27 @@ def finetune(experiment: Experiment, task: str, method: str, seed: int) -> Recip
     fresh = {}
     if METHODS[name].start is None:  # nothing is inherited, so the network's shape comes from the params
         fresh = {"model": experiment.model.shape()._asdict(), "diffusion": experiment.diffusion.model_dump()}
+    of_objective = {}
+    if experiment.replay_of(method):
+        of_objective = {"replay": experiment.replay.model_dump(include={"share", "weight"})}
     return _recipe(
         "finetune",
         method=name,
-        options=options.model_dump(),
+        options=method_options(options),
         task=experiment.tasks[task].model_dump(exclude={"guidance_scale"}),
         finetune=experiment.finetune.model_dump() | rate,
         steps=experiment.curve_steps(),
         seed=seed,
         precision=experiment.compute.precision,
         **fresh,
+        **of_objective,
     )
+
+
+def method_options(options: MethodOptions) -> Recipe:
+    """What a recipe and a file's header say of a method's options: the ordinary objective goes without saying."""
+    given = options.model_dump()
+    return {key: value for key, value in given.items() if (key, value) != ("objective", "standard")}
 
 
 def sample(experiment: Experiment, task: str, method: str, seed: int) -> Recipe:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from kind.adaptation import trained_parameters
 from kind.artifacts import atomic_file, naming, write_csv
+from kind.batches import Batches, Replay
 from kind.devices import autocast, peak_memory
 from kind.diffusion import Diffusion, Objective
 from kind.errors import UserError
@@ -21,7 +22,6 @@ from kind.models.dit import DiT
 from kind.optimizer import Optimizer
 from kind.params import Training
 from kind.progress import Progress
-from kind.random_streams import batch_indices, stream
 from kind.training_routine import Routine
 
 STATE_FORMAT = 3
@@ -35,6 +35,7 @@ class Plan:
     recipe: digest of everything that shapes the result; state of another recipe is not resumed.
     snapshot_steps: steps after which the averaged weights are kept.  null_gate: see `Factorization`.
     routine: what the method adds to the loop.  rate_scales: factors of the learning rate by name, where not 1.
+    replay: of the objective `diff-tuning`; None: the ordinary one.
     """
 
     settings: Training
@@ -48,6 +49,7 @@ class Plan:
     checkpoint_seconds: float = 60.0
     routine: Callable[[DiT], Routine] = Routine
     rate_scales: Mapping[str, float] = field(default_factory=dict)
+    replay: Replay | None = None
 
 
 @dataclass
@@ -96,8 +98,17 @@ class _Trainer:
         self.live_path = state_path.with_name("live.csv")  # the log so far, for whoever follows the job
         self.device = next(model.parameters()).device
         self.model = model.train()
-        # labels stay on the CPU: what the gate does with them is decided there, without waiting for the device
-        self.images, self.labels = images.to(self.device), labels
+        self.batches = Batches(
+            images.to(self.device),
+            labels,
+            size=plan.settings.batch_size,
+            seed=plan.seed,
+            num_classes=model.config.num_classes,
+            num_timesteps=plan.diffusion.num_train_timesteps,
+            label_dropout=plan.settings.label_dropout,
+            keep_gates=plan.null_gate == "true_class",
+            replay=plan.replay,
+        )
         self.objective = Objective(plan.diffusion, self.device)
         self.routine = plan.routine(model)
         self._begin_phase()
@@ -148,34 +159,22 @@ class _Trainer:
 
     def _step(self, rate: float, decay: float) -> tuple[Tensor, Tensor]:
         """One optimizer step; returns loss and gradient norm without waiting for the device."""
-        settings, seed, step = self.plan.settings, self.plan.seed, self.state.step
-        chosen = batch_indices(len(self.images), settings.batch_size, step, seed)
-        images, labels = to_model_range(self.images[chosen.to(self.device)]), self.labels[chosen]
-        noise, timesteps, dropped = self._draw(images.shape, step)
-        labels_seen = torch.where(dropped, self.model.config.num_classes, labels)
-        gate_labels = labels if self.plan.null_gate == "true_class" else labels_seen
-        seen = labels_seen.to(self.device)
+        step, batch = self.state.step, self.batches.at(self.state.step)
 
         def predict(noisy: Tensor, times: Tensor) -> Tensor:
             with autocast(self.plan.precision, self.device):
-                return self.model(noisy, times, seen, gate_labels)
+                return self.model(noisy, times, batch.labels, batch.gate_labels)
 
-        loss = self.objective.loss(predict, images, timesteps, noise).mean()
+        losses = self.objective.loss(predict, batch.images, batch.timesteps, batch.noise)
+        loss = (losses if batch.weights is None else losses * batch.weights).mean()
         penalty = self.routine.penalty(step)
         self.optimizer.zero_grad()
         (loss if penalty is None else loss + penalty).backward()
         self.routine.mask_gradients()
-        norm = self.optimizer.step(gate_labels, rate, settings.gradient_clip or math.inf, decay)
+        limit = self.plan.settings.gradient_clip or math.inf
+        norm = self.optimizer.step(batch.gate_labels, rate, limit, decay)
         self.routine.restore()
         return loss.detach(), norm
-
-    def _draw(self, shape: torch.Size, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Noise, timesteps and which labels are dropped: drawn on the CPU, so that devices agree."""
-        generator = stream(self.plan.seed, "diffusion", step)
-        noise = torch.randn(shape, generator=generator)
-        timesteps = torch.randint(self.plan.diffusion.num_train_timesteps, shape[:1], generator=generator)
-        dropped = torch.rand(shape[:1], generator=generator) < self.plan.settings.label_dropout
-        return noise.to(self.device), timesteps.to(self.device), dropped
 
     def _log(self, losses: list[Tensor], norms: list[Tensor], rate: float) -> None:
         loss, norm = torch.stack(losses).mean().item(), torch.stack(norms).mean().item()
@@ -260,8 +259,3 @@ def learning_rate_at(step: int, peak: float, settings: Training) -> float:
 def average_decay(step: int, decay: float) -> float:
     """EMA decay with warm-up, min(decay, (1 + t) / (10 + t)): a fixed 0.9999 would still be noise after a short run."""
     return min(decay, (1 + step) / (10 + step))
-
-
-def to_model_range(images: Tensor) -> Tensor:
-    """uint8 0..255 -> float32 in [-1, 1]."""
-    return images.float() / 127.5 - 1

@@ -36,6 +36,7 @@ def jobs(found: Experiment) -> dict[str, str]:
         **{f"reference:{name}": recipes.reference(found, name) for name in found.tasks},
         **{f"pretrain:{name}": recipes.pretrain(found, name) for name in found.backbones},
         **{f"extract:{name}": recipes.extract(found, name) for name in found.backbones},
+        **{f"replay:{name}": recipes.replay(found, name) for name in found.backbones},
         "report": recipes.report(found),
     }
     for stage in ("finetune", "sample", "evaluate"):
@@ -44,7 +45,7 @@ def jobs(found: Experiment) -> dict[str, str]:
 
 
 RUNS = ("finetune:", "sample:", "evaluate:")
-STAGES = ("prepare:", "extractor", "reference:", "pretrain:", "extract:", *RUNS, "report")
+STAGES = ("prepare:", "extractor", "reference:", "pretrain:", "extract:", "replay:", *RUNS, "report")
 
 # key, new value, the starts of the names of the jobs whose recipes change.  Jobs that read what those write run again
 # because their inputs change; that is no part of a recipe.
@@ -53,7 +54,7 @@ CHANGES = [
     ("compute.threads", 7, []),
     ("compute.device", "cpu", []),
     ("compute.checkpoint_seconds", 1.0, []),
-    ("compute.precision", "bfloat16", ["pretrain:", *RUNS]),
+    ("compute.precision", "bfloat16", ["pretrain:", "replay:", *RUNS]),
     ("data.digits.split.seed", 9, ["prepare:digits", "report"]),
     ("data.letters.options.max_rotation", 1.0, ["prepare:letters", "report"]),
     ("model", {"preset": "tiny/2"}, ["pretrain:", "finetune:novel:scratch", "finetune:shift:scratch", "report"]),
@@ -64,7 +65,7 @@ CHANGES = [
     ("pretrain.learning_rate", 0.5, ["pretrain:", "report"]),
     ("pretrain.seed", 7, ["pretrain:", "report"]),
     ("pretrain.log_every", 7, ["pretrain:", "report"]),
-    ("pretrain.classes", [0], ["pretrain:", "extract:", "report"]),
+    ("pretrain.classes", [0], ["pretrain:", "extract:", "replay:", "report"]),
     ("methods.lora.rank", 5, ["finetune:novel:lora", "finetune:shift:lora", "report"]),
     ("methods.full.learning_rate", 0.5, ["finetune:novel:full", "finetune:shift:full", "report"]),
     ("ablations", {"rates": {"axis": "learning_rate", "entries": ["full", "lora"]}}, ["report"]),
@@ -82,6 +83,10 @@ CHANGES = [
         [8, 7],  # the order of classes is the order of labels
         ["extractor", "reference:novel", "finetune:novel:", "evaluate:novel:", "report"],
     ),
+    ("replay.num_images", 5, ["replay:", "report"]),
+    ("replay.guidance_scale", 2.0, ["replay:", "report"]),
+    ("replay.weight", 0.5, ["report"]),  # no entry has the objective
+    ("methods.full.objective", "diff-tuning", ["finetune:novel:full", "finetune:shift:full", "report"]),
     ("finetune.batch_size", 7, ["finetune:", "report"]),
     ("finetune.learning_rate", 0.5, ["finetune:", "report"]),
     ("finetune.label_table", "null", ["finetune:", "report"]),
@@ -144,6 +149,13 @@ def test_an_own_guidance_scale_is_the_same_as_that_scale_for_all(experiment):
     one = recipes.sample(experiment(**{"tasks.novel.guidance_scale": 4.0}), "novel", "kind", 0)
     all_tasks = recipes.sample(experiment(**{"sampling.guidance_scale": 4.0}), "novel", "kind", 0)
     assert one == all_tasks
+
+
+def test_the_share_of_replayed_images_is_of_entries_that_replay(experiment):
+    replaying = {"methods.full.objective": "diff-tuning"}
+    before, after = jobs(experiment(**replaying)), jobs(experiment(**replaying, **{"replay.share": 0.5}))
+    changed = {name.rsplit(":", 1)[0] for name in before if before[name] != after[name]}
+    assert changed == {"finetune:novel:full", "finetune:shift:full", "report"}
 
 
 def test_recipes_are_json_and_name_stage_and_version(experiment):

@@ -12,6 +12,7 @@ from kind.diffusion import Diffusion
 from kind.methods import METHODS
 from kind.models.dit import LABEL_TABLE
 from kind.params import Training
+from kind.random_streams import batch_indices
 from kind.training import Plan, average_decay, learning_rate_at, train
 from kind.training_routine import routine_of
 
@@ -105,8 +106,6 @@ class Reference:
 
 
 def images_of(step):
-    from kind.random_streams import batch_indices
-
     return IMAGES[batch_indices(20, 6, step, SEED)].float() / 127.5 - 1
 
 

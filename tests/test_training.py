@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
 import torch
 
+from kind.batches import Batches, Replay, to_model_range
 from kind.diffusion import Diffusion
 from kind.errors import UserError
 from kind.models.factorized import TAILOR_TENSORS
 from kind.params import Training
 from kind.random_streams import batch_indices
-from kind.training import Plan, average_decay, learning_rate_at, to_model_range, train
+from kind.training import Plan, average_decay, learning_rate_at, train
 
 IMAGES = torch.randint(256, (20, 3, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
 LABELS = torch.arange(20) % 5
@@ -270,3 +272,56 @@ def test_a_learned_variance_is_trained(build, tmp_path):
     outcome = run(model, tmp_path, diffusion=Diffusion("linear", "epsilon", learned_variance=True))
     rows = (outcome.raw["proj_out_2.weight"] != before).any(1).reshape(2, 2, 6)  # of a patch, 3 + 3 channels
     assert rows.all()
+
+
+# --- replay (Diff-Tuning) -------------------------------------------------------------------------------------
+
+REPLAYED = torch.full((7, 3, 8, 8), 255, dtype=torch.uint8)  # white, as no image of the task is
+
+
+def batches(**changes):
+    given = {"size": 10, "seed": 3, "num_classes": 5, "num_timesteps": 1000, "label_dropout": 0.1, "keep_gates": False}
+    return Batches(IMAGES // 2, LABELS, **given | changes)
+
+
+@pytest.mark.parametrize("keep_gates", [False, True])
+def test_replayed_images_are_a_share_of_each_batch_under_the_null_label(keep_gates):
+    drawn = [batches(replay=Replay(REPLAYED, 0.2, 0.1), keep_gates=keep_gates).at(step) for step in range(7)]
+    for batch in drawn:
+        white = (batch.images == 1).flatten(1).all(1)
+        assert white.tolist() == [False] * 8 + [True] * 2
+        assert batch.labels[8:].tolist() == batch.gate_labels[8:].tolist() == [5, 5]
+        assert torch.equal(batch.weights, torch.tensor([1.0] * 8 + [0.1] * 2))
+    plain = batches(keep_gates=keep_gates).at(0)
+    assert plain.weights is None
+    assert not (plain.images == 1).flatten(1).all(1).any()
+
+
+def test_timesteps_of_the_task_rise_and_those_of_replayed_images_fall():
+    """P(t) = (t + 1) / sum for the task and (T - t) / sum for the replay: means 2 T / 3 and T / 3."""
+    source = batches(size=100, replay=Replay(REPLAYED, 0.4, 0.1))
+    times = torch.stack([source.at(step).timesteps for step in range(60)]).double()
+    own, replayed = times[:, :60], times[:, 60:]
+    for found, rising in ((own, True), (replayed, False)):
+        weights = torch.arange(1, 1001, dtype=torch.float64)
+        chances = (weights if rising else weights.flip(0)) / weights.sum()
+        mean = (chances * torch.arange(1000)).sum()
+        assert abs(found.mean() - mean) < 4 * 236 / found.numel() ** 0.5  # the standard deviation is 236
+        half = (found < 500).double().mean()
+        assert abs(half - chances[:500].sum()) < 4 * 0.5 / found.numel() ** 0.5
+
+
+def test_the_loss_weighs_replayed_images(build, tmp_path):
+    """With the learning rate zero, the logged loss is the weighted mean of the samples' losses."""
+    replay, model, seen = Replay(REPLAYED, 0.5, 0.1), build(), []
+    model.register_forward_hook(lambda _, given, output: seen.append((given, output.detach())))
+    plan = dataclasses.replace(make_plan(steps=1, diffusion=Diffusion("linear", "epsilon")), replay=replay)
+    outcome = train(model, IMAGES // 2, LABELS, plan, tmp_path / "state.pt", "a run")
+    (noisy, times, labels, _), output = seen[0]
+    product = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), 0)[times][:, None, None, None]
+    images = torch.cat([(IMAGES // 2)[batch_indices(20, 3, 0, 7)], REPLAYED[:3]]).double() / 127.5 - 1
+    noise = (noisy - product.sqrt() * images) / (1 - product).sqrt()
+    losses = (output - noise).square().mean((1, 2, 3))
+    assert labels[3:].tolist() == [5, 5, 5]
+    expected = (losses * torch.tensor([1.0, 1, 1, 0.1, 0.1, 0.1])).mean()
+    assert outcome.log[0]["loss"] == pytest.approx(expected.item(), rel=1e-4)

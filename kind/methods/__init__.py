@@ -30,6 +30,7 @@ class MethodOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
     learning_rate: Annotated[float, Field(gt=0)] | None = None  # None: the experiment's finetune.learning_rate
+    objective: Literal["standard", "diff-tuning"] = "standard"  # see `kind.batches.Replay`
 
 
 class DenseStart(MethodOptions):

@@ -22,7 +22,11 @@ def run(arguments: argparse.Namespace) -> None:
     task = experiment.tasks[this.task]
     job = Job(
         recipe=recipes.finetune(experiment, *this.name),
-        inputs=[*layout.data_files(task.data), *([this.start] if this.start else [])],
+        inputs=[
+            *layout.data_files(task.data),
+            *([this.start] if this.start else []),
+            *([this.replay] if this.replay else []),
+        ],
         outputs=layout.adapted_files(this.folder, experiment.curve_steps()),
         record=layout.record(this.folder, "finetune"),
         state=this.state("finetune"),
@@ -38,6 +42,7 @@ def train(this: Run, job: Job) -> dict:
     from kind.evaluation.complexity import describe_cost
     from kind.stages.expected import check_backbone
     from kind.stages.images import load_shots
+    from kind.stages.replay import load_replay
     from kind.stages.training_job import check_images, fresh_config, run_training, write_history
     from kind.training_routine import routine_of
 
@@ -76,10 +81,11 @@ def train(this: Run, job: Job) -> dict:
         label=f"finetune {this.task} {this.label} seed {this.seed}",
         routine=routine_of(method, options, settings.steps, this.seed),
         rate_scales=method.rate_scales(model, options),
+        replay=load_replay(this, model.config) if this.replay else None,
     )
     header = {
         "method": method.name,
-        "options": options.model_dump(),
+        "options": recipes.method_options(options),
         "classes": list(task.classes),
         "config": model.config.to_dict(),
         "diffusion": diffusion.to_dict(),

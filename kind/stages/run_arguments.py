@@ -39,6 +39,12 @@ class Run:
     def start(self) -> Path | None:
         return self.context.layout.start(self.method.start, getattr(self.options, "backbone", None))
 
+    @property
+    def replay(self) -> Path | None:
+        """Samples of the source model, where the entry's objective trains on them."""
+        source = self.context.experiment.replay_of(self.label)
+        return self.context.layout.replay(source) if source else None
+
     def state(self, stage: str) -> Path:
         return self.context.layout.state(stage, *self.name)
 

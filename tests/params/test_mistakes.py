@@ -11,7 +11,7 @@ from kind.methods import METHODS
 
 SECTIONS = (
     "description, seeds, compute, data, model, diffusion, backbones, pretrain, tasks, finetune, methods, ablations, "
-    "sampling, evaluation"
+    "replay, sampling, evaluation"
 )
 TRAINING = (
     "steps, batch_size, learning_rate, warmup_steps, learning_rate_schedule, weight_decay, gradient_clip, ema_decay, "
@@ -190,6 +190,10 @@ COMBINATIONS = [
     ("data.letters.split", {"train": 0.3, "validation": 0.005, "test": 0.695}, "data.letters.split: leaves no "
      "validation images of 'A' (40 images), 'C' (40 images), 'E' (40 images); ask for more images or give "
      "larger shares"),
+    ("methods.scratch.objective", "diff-tuning", "methods.scratch.objective: diff-tuning trains on samples of the backbone that the method starts from, and scratch starts from none; leave it out"),
+    ("methods.lora.objective", "diff", "methods.lora.objective: expected 'standard' or 'diff-tuning', found 'diff' (did you mean 'diff-tuning'?)"),
+    ("replay.share", 1.0, "replay.share: expected a number below 1, found 1.0"),
+    ("replay", {"sampler": "ddim"}, "replay.timestep_spacing: linspace is wrong for ddim, which steps by a fixed stride and not along the list; write leading or trailing"),
     ("methods.lora.rank", 33, "methods.lora: impossible rank: 33 exceeds the rank 32 of a matrix of width 32"),
     ("backbones.kind.num_tailors", 13, "backbones.kind: impossible rank: num_learngenes 20 + num_tailors 13 = 33 "
      "components are active, but a matrix of width 32 has rank at most 32"),

@@ -11,9 +11,16 @@ def start_of(wildcards):
     return [start] if start else []
 
 
+def replay_of(wildcards):
+    """Samples of the source model, where the entry's objective trains on them."""
+    source = experiment_of(wildcards).replay_of(wildcards.method)
+    return [layout_of(wildcards).replay(source)] if source else []
+
+
 rule finetune:
     input:
         start_of,
+        replay_of,
         data_of_task,
     output:
         directory(ANY.adapted_folder(RUN)),

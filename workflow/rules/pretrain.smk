@@ -48,3 +48,21 @@ rule extract:
         "{wildcards.experiment}: take backbone {wildcards.backbone} apart"
     shell:
         command("extract", "backbone")
+
+
+rule replay:
+    input:
+        ANY.backbone_model("{backbone}"),
+    output:
+        ANY.replay("{backbone}"),
+        record=ANY.record(ANY.backbone("{backbone}"), "replay"),
+    params:
+        file=params_file,
+        recipe=recipe("replay", "backbone"),
+    log:
+        ANY.log("replay", "{backbone}"),
+    threads: threads_of
+    message:
+        "{wildcards.experiment}: draw images of backbone {wildcards.backbone}"
+    shell:
+        command("replay", "backbone")

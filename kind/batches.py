@@ -1,0 +1,107 @@
+"""What one training step is about: images, labels, noise and timesteps, which depend on the seed and the step alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from kind.random_streams import batch_indices, stream
+
+
+class Batch(NamedTuple):
+    """images: in [-1, 1], [B, C, H, W], as noise.  timesteps: [B].  labels: what the model is told, null where they were
+    dropped; gate_labels: whose tailors are used, on the CPU.  weights: of each sample's loss, None: 1."""
+
+    images: Tensor
+    noise: Tensor
+    timesteps: Tensor
+    labels: Tensor
+    gate_labels: Tensor
+    weights: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Diff-Tuning (Zhong et al. 2024): samples of the source model are trained on beside the task's images, so that what
+    it knew of small timesteps is retained while what it knew of large ones is adapted.
+
+    images: uint8 [M, C, H, W].  share: of a batch that they are.  weight: of their loss.  They have the null label.  Of
+    T timesteps, t (from 0) is drawn in proportion to t + 1 for images of the task, to T - t for replayed ones.
+    """
+
+    images: Tensor
+    share: float
+    weight: float
+
+
+class Batches:
+    """Batches of images, uint8 [N, C, H, W], with labels [N] below num_classes, for a device.
+
+    label_dropout: share of labels that become the null label.  keep_gates: whether its tailors stay in use then.
+    """
+
+    def __init__(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        size: int,
+        seed: int,
+        num_classes: int,
+        num_timesteps: int,
+        label_dropout: float,
+        keep_gates: bool,
+        replay: Replay | None = None,
+    ):
+        # labels stay on the CPU: what the gate does with them is decided there, without waiting for the device
+        self.images, self.labels, self.device = images, labels, images.device
+        self.seed, self.num_classes, self.num_timesteps = seed, num_classes, num_timesteps
+        self.label_dropout, self.keep_gates, self.replay = label_dropout, keep_gates, replay
+        self.num_replayed = 0 if replay is None else min(size - 1, max(1, round(replay.share * size)))
+        self.num_own = size - self.num_replayed
+        self.replayed = None if replay is None else replay.images.to(self.device)
+
+    def at(self, step: int) -> Batch:
+        chosen = batch_indices(len(self.images), self.num_own, step, self.seed)
+        images, labels = self.images[chosen.to(self.device)], self.labels[chosen]
+        if self.replay is not None:
+            again = batch_indices(len(self.replayed), self.num_replayed, step, f"{self.seed}/replay")
+            images = torch.cat([images, self.replayed[again.to(self.device)]])
+            labels = torch.cat([labels, torch.full((self.num_replayed,), self.num_classes)])
+        noise, timesteps, dropped = self._draw(images.shape, step)
+        seen = torch.where(dropped, self.num_classes, labels)
+        weights = None
+        if self.replay is not None:
+            weights = torch.ones(len(images))
+            weights[self.num_own :] = self.replay.weight
+            weights = weights.to(self.device)
+        return Batch(
+            to_model_range(images),
+            noise,
+            timesteps,
+            seen.to(self.device),
+            labels if self.keep_gates else seen,
+            weights,
+        )
+
+    def _draw(self, shape: torch.Size, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Noise, timesteps and which labels are dropped: drawn on the CPU, so that devices agree."""
+        generator = stream(self.seed, "diffusion", step)
+        noise = torch.randn(shape, generator=generator)
+        if self.replay is None:
+            timesteps = torch.randint(self.num_timesteps, shape[:1], generator=generator)
+        else:
+            rising = torch.arange(1, self.num_timesteps + 1, dtype=torch.float64)
+            counts = ((rising, self.num_own), (rising.flip(0), self.num_replayed))
+            drawn = [torch.multinomial(w, count, replacement=True, generator=generator) for w, count in counts]
+            timesteps = torch.cat(drawn)
+        dropped = torch.rand(shape[:1], generator=generator) < self.label_dropout
+        return noise.to(self.device), timesteps.to(self.device), dropped
+
+
+def to_model_range(images: Tensor) -> Tensor:
+    """uint8 0..255 -> float32 in [-1, 1]."""
+    return images.float() / 127.5 - 1
