@@ -12,8 +12,8 @@ from kind.random_streams import batch_indices, stream
 
 
 class Batch(NamedTuple):
-    """images: in [-1, 1], [B, C, H, W], as noise.  timesteps: [B].  labels: what the model is told, null where they were
-    dropped; gate_labels: whose tailors are used, on the CPU.  weights: of each sample's loss, None: 1."""
+    """images: in [-1, 1], [B, C, H, W], as noise.  timesteps: [B].  labels: what the model is told, null where they
+    were dropped; gate_labels: whose tailors are used, on the CPU.  weights: of each sample's loss, None: 1."""
 
     images: Tensor
     noise: Tensor
@@ -25,8 +25,8 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Replay:
-    """Diff-Tuning (Zhong et al. 2024): samples of the source model are trained on beside the task's images, so that what
-    it knew of small timesteps is retained while what it knew of large ones is adapted.
+    """Diff-Tuning (Zhong et al. 2024): samples of the source model are trained on beside the task's images, so that
+    what it knew of small timesteps is retained while what it knew of large ones is adapted.
 
     images: uint8 [M, C, H, W].  share: of a batch that they are.  weight: of their loss.  They have the null label.  Of
     T timesteps, t (from 0) is drawn in proportion to t + 1 for images of the task, to T - t for replayed ones.

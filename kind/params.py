@@ -238,6 +238,10 @@ class Experiment(Section):
         replays = self.method_options(label).objective == "diff-tuning"
         return self.backbone_of(label) if replays else None
 
+    def members_of(self, label: str) -> list[str]:
+        """The methods entries whose runs a run of this one is made of; none for most."""
+        return self.method_options(label).of if METHODS[self.method_name(label)].combines else []
+
     def axis_value(self, label: str, axis: str) -> float | None:
         """The number that a methods entry stands for on the axis of an ablation; None where it has none."""
         return axis_value(axis, self.method_options(label), self.finetune, self.backbones.get(self.backbone_of(label)))

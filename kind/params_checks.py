@@ -14,7 +14,7 @@ from kind.data.sources import SOURCES
 from kind.data.splits import split_sizes
 from kind.methods import METHODS
 from kind.params import axis_value, spacing_problem
-from kind.params_entries import replay_problems
+from kind.params_entries import replay_problems, soup_problems
 from kind.params_messages import nearest, some
 from kind.params_ranks import backbone_problems, fits, known, repeated
 
@@ -43,6 +43,7 @@ class Checks:
         ):  # fmt: skip
             yield from check()
         yield from replay_problems(self.valid, self.methods)
+        yield from soup_problems(list(_mapping(self.content.get("methods"))), self.methods)
 
     def _seeds(self) -> Iterator[str]:
         seeds = self.valid.get("seeds") or []
@@ -210,7 +211,8 @@ class Checks:
                 yield f"{where}.entries: {label!r} is named twice"
             for label in dict.fromkeys(entries):
                 if label not in labels:
-                    yield f"{where}.entries: no method entry {label!r}{nearest(label, labels)}; {some(labels)}"
+                    near = nearest(label, labels)
+                    yield f"{where}.entries: no method entry {label!r}{near}; {some(labels, 'entries: ')}"
                 elif ablation.axis is not None and label in self.methods:
                     yield from self._axis_problem(where, ablation.axis, label, values)
             for value, same in values.items():

@@ -30,7 +30,7 @@ EXPECTED = {
     "less_than": "must be less than {lt}",
     "less_than_equal": "must be at most {le}",
     "string_too_short": "must not be empty",
-    "too_short": "expected at least {min_length} entry",
+    "too_short": "expected {min_length} or more entries",
     "too_long": "expected at most {max_length} entries",
     "string_pattern_mismatch": "does not match the pattern {pattern}",
     "recursion_loop": "refers to itself",

@@ -63,6 +63,7 @@ class Method:
     keeps_output: whether, with these options, the attached and untrained model computes what its start did.
     routine: what it adds to the training loop (`kind.training_routine`); None where that is nothing.
     rate_scales: factors of the learning rate by parameter name, where they are not 1.
+    combines: made of the runs of other entries, `options.of`, and not trained (`kind.stages.soup_run`).
     merge: folds what was added into plain weights for deployment; None where nothing needs folding.
     has_plain_form: whether the adapted model, for methods without tailors, is a plain DiT after `merge`.
     examples: options that the shared tests try the method with; needed where an option has no default.
@@ -83,6 +84,7 @@ class Method:
     rate_scales: Callable[[DiT, MethodOptions], dict[str, float]] = lambda model, options: {}
     merge: Callable[[DiT], DiT] | None = None
     has_plain_form: bool = True
+    combines: bool = False
     examples: tuple[dict, ...] = ({},)
     problem: Callable[..., str | None] = lambda options, shape, backbone, num_seen_classes, num_classes: None
 

@@ -19,18 +19,20 @@ def run(arguments: argparse.Namespace) -> None:
     this = read_run(arguments)
     context = this.context
     experiment, layout = context.experiment, context.layout
-    task = experiment.tasks[this.task]
+    task, steps = experiment.tasks[this.task], experiment.curve_steps()
     job = Job(
         recipe=recipes.finetune(experiment, *this.name),
         inputs=[
             *layout.data_files(task.data),
             *([this.start] if this.start else []),
             *([this.replay] if this.replay else []),
+            *(path for member in this.members for path in layout.adapted_files(member.folder, steps)[:-1]),
         ],
-        outputs=layout.adapted_files(this.folder, experiment.curve_steps()),
+        outputs=layout.adapted_files(this.folder, steps),
         record=layout.record(this.folder, "finetune"),
         state=this.state("finetune"),
         planned=context.planned,
+        records=[layout.record(member.folder, "finetune") for member in this.members],
     )
     job.run(lambda: train(this, job))
 
@@ -66,23 +68,29 @@ def train(this: Run, job: Job) -> dict:
         "trainable_label_table": model.label_table.numel(),
     }
     print(f"{method.title}: {parameters['trainable']} trainable parameters in {len(trained)} tensors", flush=True)
-    outcome = run_training(
-        context,
-        model,
-        data,
-        diffusion,
-        settings,
-        learning_rate=options.learning_rate or settings.learning_rate,
-        seed=this.seed,
-        recipe=job.identity,
-        null_gate=null_gate,
-        snapshot_steps=tuple(experiment.curve_steps()),
-        state=job.state,
-        label=f"finetune {this.task} {this.label} seed {this.seed}",
-        routine=routine_of(method, options, settings.steps, this.seed),
-        rate_scales=method.rate_scales(model, options),
-        replay=load_replay(this, model.config) if this.replay else None,
-    )
+    if method.combines:
+        from kind.stages.soup_run import cook
+
+        outcome, made = cook(this, start, model)
+    else:
+        made = {}
+        outcome = run_training(
+            context,
+            model,
+            data,
+            diffusion,
+            settings,
+            learning_rate=options.learning_rate or settings.learning_rate,
+            seed=this.seed,
+            recipe=job.identity,
+            null_gate=null_gate,
+            snapshot_steps=tuple(experiment.curve_steps()),
+            state=job.state,
+            label=f"finetune {this.task} {this.label} seed {this.seed}",
+            routine=routine_of(method, options, settings.steps, this.seed),
+            rate_scales=method.rate_scales(model, options),
+            replay=load_replay(this, model.config) if this.replay else None,
+        )
     header = {
         "method": method.name,
         "options": recipes.method_options(options),
@@ -103,11 +111,12 @@ def train(this: Run, job: Job) -> dict:
     return {
         "num_images": len(data),
         "training": {
-            "learning_rate": options.learning_rate or settings.learning_rate,
+            "learning_rate": None if method.combines else options.learning_rate or settings.learning_rate,
             "num_images": len(data),
             "precision": outcome.precision,
             "null_gate": null_gate if model.gate is not None else None,
         },
         "parameters": parameters | describe_cost(merged),
         "trained": sorted(trained),
+        **made,
     }

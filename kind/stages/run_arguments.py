@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kind.methods import METHODS, Method, MethodOptions
@@ -44,6 +44,11 @@ class Run:
         """Samples of the source model, where the entry's objective trains on them."""
         source = self.context.experiment.replay_of(self.label)
         return self.context.layout.replay(source) if source else None
+
+    @property
+    def members(self) -> list[Run]:
+        """The runs that this one is made of; none for most."""
+        return [replace(self, label=label) for label in self.context.experiment.members_of(self.label)]
 
     def state(self, stage: str) -> Path:
         return self.context.layout.state(stage, *self.name)

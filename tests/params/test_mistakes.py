@@ -76,9 +76,9 @@ UNKNOWN_KEYS = [
     (
         "methods.lora.rang",
         2,
-        "methods.lora.rang: unknown key (did you mean 'rank'?); allowed: learning_rate, backbone, rank, alpha",
+        "methods.lora.rang: unknown key (did you mean 'rank'?); allowed: learning_rate, objective, backbone, rank, alpha",
     ),
-    ("methods.scratch.backbone", "dense", "methods.scratch.backbone: unknown key; allowed: learning_rate"),
+    ("methods.scratch.backbone", "dense", "methods.scratch.backbone: unknown key; allowed: learning_rate, objective"),
     (
         "evaluation.extractor.feature_dims",
         2,
@@ -120,7 +120,7 @@ WRONG_VALUES = [
     ("model.preset", "tiny/3", "model.preset: 'tiny/3' is not allowed (did you mean 'tiny/2'?); allowed: 'S/2', 'B/2', "
      "'L/2', 'XL/2', 'tiny/2' or 'micro/2'"),
     ("description", 5, "description: expected text, found 5; put it in quotes"),
-    ("seeds", [], "seeds: expected at least 1 entry, found []"),
+    ("seeds", [], "seeds: expected 1 or more entries, found []"),
     ("seeds", [0, -1], "seeds.1: must be at least 0, found -1"),
     ("seeds", [3, 3, 4], "seeds: 3 is named twice"),
     ("seeds", 2, "seeds: expected a list, found 2"),
@@ -129,7 +129,7 @@ WRONG_VALUES = [
     ("tasks.shift.classes", ["A", True], "tasks.shift.classes.1: YAML reads this as true; put the name in quotes"),
     ("tasks.shift.classes", ["A", 1.5], "tasks.shift.classes.1: expected text, found 1.5; put it in quotes"),
     ("tasks.shift.classes", ["A", ""], "tasks.shift.classes.1: must not be empty"),
-    ("tasks.shift.classes", [], "tasks.shift.classes: expected at least 1 entry, found []"),
+    ("tasks.shift.classes", [], "tasks.shift.classes: expected 1 or more entries, found []"),
     ("tasks.shift.images_per_class", 0, "tasks.shift.images_per_class: must be at least 1, found 0"),
     ("evaluation.curve", [0.5, 1.0], "evaluation.curve.1: must be less than 1, found 1.0"),
     ("evaluation.extractor.name", "Big", "evaluation.extractor.name: does not match the pattern ^[a-z][a-z0-9]*$, "
@@ -191,8 +191,13 @@ COMBINATIONS = [
      "validation images of 'A' (40 images), 'C' (40 images), 'E' (40 images); ask for more images or give "
      "larger shares"),
     ("methods.scratch.objective", "diff-tuning", "methods.scratch.objective: diff-tuning trains on samples of the backbone that the method starts from, and scratch starts from none; leave it out"),
-    ("methods.lora.objective", "diff", "methods.lora.objective: expected 'standard' or 'diff-tuning', found 'diff' (did you mean 'diff-tuning'?)"),
-    ("replay.share", 1.0, "replay.share: expected a number below 1, found 1.0"),
+    ("methods.lora.objective", "diff", "methods.lora.objective: 'diff' is not allowed; allowed: 'standard' or 'diff-tuning'"),
+    ("methods.soup", {"of": ["full", "lora"]}, "methods.soup.of: entries of one method are averaged, found full (full), lora (lora)"),
+    ("methods.soup", {"of": ["full", "lorra"]}, "methods.soup.of: no method entry 'lorra' (did you mean 'lora'?); entries: full, kind, lora, scratch, soup"),
+    ("methods.soup", {"of": ["full", "full"]}, "methods.soup.of: 'full' is named twice"),
+    ("methods.soup", {"of": ["full", "soup"]}, "methods.soup.of: soup is a soup itself; name the entries that it is made of"),
+    ("methods.soup", {"of": ["full", "kind"]}, "methods.soup.of: kind is of method kind, whose result is no plain dense model"),
+    ("methods.soup", {"of": ["full"]}, "methods.soup.of: expected 2 or more entries, found ['full']"),
     ("replay", {"sampler": "ddim"}, "replay.timestep_spacing: linspace is wrong for ddim, which steps by a fixed stride and not along the list; write leading or trailing"),
     ("methods.lora.rank", 33, "methods.lora: impossible rank: 33 exceeds the rank 32 of a matrix of width 32"),
     ("backbones.kind.num_tailors", 13, "backbones.kind: impossible rank: num_learngenes 20 + num_tailors 13 = 33 "

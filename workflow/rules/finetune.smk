@@ -17,10 +17,18 @@ def replay_of(wildcards):
     return [layout_of(wildcards).replay(source)] if source else []
 
 
+def members_of(wildcards):
+    """Records of the runs that a soup is made of."""
+    members = experiment_of(wildcards).members_of(wildcards.method)
+    runs = [layout_of(wildcards).run(wildcards.task, member, wildcards.seed) for member in members]
+    return [layout_of(wildcards).record(run, "finetune") for run in runs]
+
+
 rule finetune:
     input:
         start_of,
         replay_of,
+        members_of,
         data_of_task,
     output:
         directory(ANY.adapted_folder(RUN)),

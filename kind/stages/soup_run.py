@@ -1,0 +1,94 @@
+"""A run that is made of other runs of its task and seed: what their methods trained is averaged."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+
+from kind.adaptation import Start
+from kind.artifacts import read_json
+from kind.checkpoints import load_adapted
+from kind.diffusion import Diffusion
+from kind.evaluation.held_out_loss import held_out_losses
+from kind.models.dit import DiT
+from kind.models.plain import require_plain
+from kind.soup import Choice, Weights, floats_of, greedy_soup, mean_weights, uniform_soup
+from kind.stages.expected import check_adapted
+from kind.stages.images import load_images
+from kind.stages.run_arguments import Run
+from kind.training import LOG_COLUMNS, Outcome
+
+
+def cook(this: Run, start: Start, model: DiT) -> tuple[Outcome, dict[str, Any]]:
+    """What the run leaves, and what its record says of the choice.  model: of the soup, any weights.
+
+    Which runs are in the soup is decided on the averaged weights after the last step, for all steps.
+    """
+    layout, steps = this.context.layout, this.context.experiment.curve_steps()
+
+    def weights_of(path: Path, member: Run) -> dict[str, torch.Tensor]:
+        check_adapted(member, path)
+        adapted = load_adapted(path, this.start).model
+        merged = member.method.merge(adapted) if member.method.merge else adapted
+        return floats_of(require_plain(merged, "averaged"))
+
+    def kept(step: int) -> list[dict[str, torch.Tensor]]:
+        return [weights_of(layout.adapted(member.folder, step), member) for member in this.members]
+
+    last = kept(steps[-1])
+    choice = uniform_soup(last)
+    if this.options.choose == "greedy":
+        choice = greedy_soup(last, lambda weights: _held_out(this, model, start.diffusion, weights))
+    chosen = [this.members[index] for index in choice.members]
+    averaged = {steps[-1]: mean_weights([last[index] for index in choice.members])}
+    for step in steps[:-1]:
+        found = kept(step)
+        averaged[step] = mean_weights([found[index] for index in choice.members])
+    raw = mean_weights([weights_of(layout.raw_adapted(member.folder), member) for member in chosen])
+    outcome = Outcome(dict(sorted(averaged.items())), raw, _mean_log(this.members), _costs(this.members), "float32")
+    return outcome, {"soup": _describe(this, choice)}
+
+
+def _held_out(this: Run, model: DiT, diffusion: Diffusion, weights: Weights) -> float:
+    task = this.context.experiment.tasks[this.task]
+    data = load_images(this.context, task.data, "validation", task.classes)
+    images = torch.from_numpy(data.images).permute(0, 3, 1, 2).contiguous()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(weights[name])
+    labels, draws = torch.from_numpy(data.labels), this.options.draws
+    return held_out_losses(model, diffusion, images, labels, draws, this.seed, batch_size=100).mean().item()
+
+
+def _mean_log(members: list[Run]) -> list[dict[str, float]]:
+    """The members' logs, row by row."""
+    logs = []
+    for member in members:
+        with open(member.folder / "train.csv", newline="", encoding="utf-8") as handle:
+            logs.append(list(csv.DictReader(handle)))
+    return [
+        {"step": int(rows[0]["step"])} | {key: fmean(float(row[key]) for row in rows) for key in LOG_COLUMNS[1:]}
+        for rows in zip(*logs, strict=True)
+    ]
+
+
+def _costs(members: list[Run]) -> dict[str, Any]:
+    """What all members cost together, those that were not kept too: they had to be trained to be judged."""
+    costs = [read_json(member.folder / "cost.json") for member in members]
+    added = {key: sum(cost[key] for cost in costs) for key in ("train_seconds", "train_cpu_seconds", "steps")}
+    same = {key: costs[0][key] for key in ("device", "threads")}
+    return {**added, "peak_memory_bytes": max(cost["peak_memory_bytes"] for cost in costs), **same, "resumes": 0}
+
+
+def _describe(this: Run, choice: Choice) -> dict[str, Any]:
+    labels = [member.label for member in this.members]
+    return {
+        "of": labels,
+        "kept": [labels[index] for index in choice.members],
+        "held_out_losses": choice.losses,
+        "held_out_loss": choice.loss,
+    }
