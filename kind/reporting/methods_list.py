@@ -14,7 +14,7 @@ def methods_table() -> str:
     """A Markdown table of all methods, KIND first, the others by name."""
     order = sorted(METHODS.values(), key=lambda method: (method.name != "kind", method.name))
     rows = [
-        (f"`{m.name}`", f"{m.title} ({m.source})", m.trains, m.formula, f"`{m.attach.__module__.split('.')[-1]}.py`")
+        (f"`{m.name}`", f"{m.title} ({m.source})", m.trains, m.formula, f"`{m.name.replace('-', '_')}.py`")
         for m in order
     ]
     head = ("name", "method", "what is trained", "how many numbers", "file in `kind/methods/`")
