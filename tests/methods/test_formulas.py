@@ -188,6 +188,31 @@ def test_r_amt_learns_by_the_straight_through_gradient(starts):
     torch.testing.assert_close(layer.score.grad, by_hand)
 
 
+@pytest.mark.parametrize("name, least_dim", [("sara", 2), ("lt-sft", 1)])
+def test_sparse_deltas_are_added_to_single_entries(starts, name, least_dim):
+    """Entry number p of all weights, laid end to end, is W_p + delta_k where positions_k = p; SaRA's are the smallest."""
+    chosen, options = method(name, share=0.2)
+    model = adapt(load_start("dense", starts.dense), chosen, options, 3, SEED, "random").double()
+    plain = load_start("dense", starts.dense).model.double()
+    names = [key for key, p in plain.named_parameters() if p.dim() >= least_dim and "embedding_table" not in key]
+    flat = torch.cat([plain.get_parameter(key).detach().flatten() for key in names])
+    deltas, generator = model.deltas, torch.Generator().manual_seed(0)
+    count = round(0.2 * len(flat))
+    if name == "sara":
+        assert torch.equal(deltas.positions, flat.abs().argsort(stable=True)[:count].sort().values)
+    else:
+        deltas.put(torch.randperm(len(flat), generator=generator)[:count].sort().values)
+    values = torch.randn(count, generator=generator, dtype=torch.float64)
+    with torch.no_grad():
+        deltas.values.copy_(values)
+    for position, value in zip(deltas.positions.tolist(), values.tolist(), strict=True):
+        flat[position] += value
+    for key, wanted in zip(names, flat.split([plain.get_parameter(key).numel() for key in names]), strict=True):
+        owner, _, last = key.rpartition(".")
+        found = getattr(model.get_submodule(owner), last)
+        torch.testing.assert_close(found, wanted.view_as(found), rtol=0, atol=1e-15)
+
+
 def test_kind_dense_keeps_the_largest_components(starts):
     """The null label sees them alone, which is the best approximation of each matrix of that rank."""
     model = adapt(load_start("dense", starts.dense), *method("kind-dense", num_learngenes=10), 3, SEED, "random")
