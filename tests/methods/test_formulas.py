@@ -190,7 +190,7 @@ def test_r_amt_learns_by_the_straight_through_gradient(starts):
 
 @pytest.mark.parametrize("name, least_dim", [("sara", 2), ("lt-sft", 1)])
 def test_sparse_deltas_are_added_to_single_entries(starts, name, least_dim):
-    """Entry number p of all weights, laid end to end, is W_p + delta_k where positions_k = p; SaRA's are the smallest."""
+    """Entry p of all weights, laid end to end, is W_p + delta_k where positions_k = p; SaRA takes the smallest."""
     chosen, options = method(name, share=0.2)
     model = adapt(load_start("dense", starts.dense), chosen, options, 3, SEED, "random").double()
     plain = load_start("dense", starts.dense).model.double()
