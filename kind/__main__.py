@@ -20,6 +20,7 @@ STAGES = {
     "finetune": "adapt to a task with one method",
     "sample": "draw images from an adapted model",
     "evaluate": "compare samples with the reference",
+    "analyse": "what adaptation did to the weights; adapted models put together",
     "report": "tables, plots, grids and the page of an experiment",
     "track": "bring an experiment's files into MLflow",
     "check": "check params files and what they need on this machine",

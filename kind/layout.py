@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kind.params import InceptionExtractor, TrainedExtractor
+    from kind.params import Experiment, InceptionExtractor, TrainedExtractor
 
 SPLITS = ("train", "validation", "test")
 
@@ -120,6 +120,23 @@ class Layout:
 
     def metrics(self, run: Path) -> Path:
         return run / "metrics.json"
+
+    @property
+    def analyses(self) -> Path:
+        return self.root / "analyses"
+
+    def weights_table(self, task: str) -> Path:
+        return self.analyses / f"weights_{task}.csv"
+
+    @property
+    def interference_table(self) -> Path:
+        return self.analyses / "interference.csv"
+
+    def analysis_files(self, experiment: Experiment) -> list[Path]:
+        """The tables that the `analyses` section asks for."""
+        asked = experiment.analyses
+        weights = [self.weights_table(task) for task in experiment.tasks] if asked and asked.weights else []
+        return [*weights, *([self.interference_table] if asked and asked.interference else [])]
 
     @property
     def report(self) -> Path:

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, Field
 from kind.data.sources import SOURCES
 from kind.methods import METHODS
 from kind.models.presets import PRESETS, Preset
+from kind.params_analyses import Analyses
 from kind.params_backbones import Backbone
 from kind.params_types import ClassName, NaturalInt, PositiveFloat, PositiveInt, Section, Share
 
@@ -216,6 +217,7 @@ class Experiment(Section):
     replay: ReplaySet = ReplaySet()
     sampling: Sampling
     evaluation: Evaluation
+    analyses: Analyses | None = None
 
     def method_options(self, label: str) -> BaseModel:
         """The typed options of a methods entry; `method` names the method where the entry has another name."""

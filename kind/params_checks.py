@@ -14,6 +14,7 @@ from kind.data.sources import SOURCES
 from kind.data.splits import split_sizes
 from kind.methods import METHODS
 from kind.params import axis_value, spacing_problem
+from kind.params_analyses import analysis_problems
 from kind.params_entries import replay_problems, soup_problems
 from kind.params_messages import nearest, some
 from kind.params_ranks import backbone_problems, fits, known, repeated
@@ -44,6 +45,7 @@ class Checks:
             yield from check()
         yield from replay_problems(self.valid, self.methods)
         yield from soup_problems(list(_mapping(self.content.get("methods"))), self.methods)
+        yield from analysis_problems(self.content, self.valid)
 
     def _seeds(self) -> Iterator[str]:
         seeds = self.valid.get("seeds") or []

@@ -23,6 +23,7 @@ STAGE_VERSIONS = {
     "finetune": 3,
     "sample": 3,
     "evaluate": 2,
+    "analyse": 1,
     "report": 1,
 }
 
@@ -117,8 +118,34 @@ def evaluate(experiment: Experiment, task: str, method: str, seed: int) -> Recip
     )
 
 
+def weights(experiment: Experiment, task: str) -> Recipe:
+    """Of the analysis of a task's runs; what they trained are the job's input files."""
+    return _recipe(
+        "analyse",
+        analysis="weights",
+        settings=experiment.analyses.weights.model_dump(),
+        runs=[[method, seed] for method in experiment.methods for seed in experiment.seeds],
+        **_final_weights(experiment),
+    )
+
+
+def interference(experiment: Experiment) -> Recipe:
+    settings = experiment.analyses.interference
+    return _recipe(
+        "analyse",
+        analysis="interference",
+        settings=settings.model_dump(),
+        classes=[_classes(experiment, task) for task in settings.tasks],
+        seeds=experiment.seeds,
+        batch_size=experiment.evaluation.batch_size,
+        **_final_weights(experiment),
+    )
+
+
 def report(experiment: Experiment) -> Recipe:
-    return _recipe("report", experiment=experiment.model_dump(exclude={"compute"}))
+    # a section that is not there is no part, so that reports that were made before there was one are still good
+    absent = {"analyses"} if experiment.analyses is None else set()
+    return _recipe("report", experiment=experiment.model_dump(exclude={"compute"} | absent))
 
 
 def protocol(experiment: Experiment, task: str) -> Recipe:
@@ -146,6 +173,11 @@ def _sampler(experiment: Experiment, task: str) -> Recipe:
         settings["guidance_scale"] = own
     settings["curve_num_samples"] = settings["curve_num_samples"] or settings["num_samples"]
     return settings
+
+
+def _final_weights(experiment: Experiment) -> Recipe:
+    """Which of a run's weights are its result."""
+    return {"weights": experiment.sampling.weights, "step": experiment.finetune.steps}
 
 
 def _reference_protocol(experiment: Experiment) -> Recipe:

@@ -10,7 +10,7 @@ import itertools
 import math
 import re
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,9 +60,20 @@ class Series:
 
 
 def line_plot(
-    folder: Path, name: str, series: Sequence[Series], title: str, subtitle: str, markers: bool
+    folder: Path,
+    name: str,
+    series: Sequence[Series],
+    title: str,
+    subtitle: str,
+    markers: bool,
+    *,
+    xlabel: str = "training step",
+    ticks: Mapping[float, str] | None = None,
 ) -> Plot | None:
-    """Mean over seeds against step, with the seeds' range as a band and (`markers`) each seed as a faint point."""
+    """Mean over seeds against step, with the seeds' range as a band and (`markers`) each seed as a faint point.
+
+    ticks: words at places of the horizontal axis, where that is no number.
+    """
     series = [one for one in series if one.mean()]
     if not series:
         return None
@@ -83,11 +94,14 @@ def line_plot(
                     axes.scatter(*xs_ys, s=7, color=one.style.colour, alpha=0.45, linewidth=0, zorder=3)
             ends.append((one.label, one.style, xs[-1], means[-1]))
         _scale(axes, [y for one in series for _, _, low, high in one.mean() for y in (low, high)])
-        axes.set_xlabel("training step")
+        if ticks:
+            axes.set_xticks(list(ticks), list(ticks.values()))
+        axes.set_xlabel(xlabel)
         end_labels(axes, ends, tied=True)
 
     last = "; ".join(f"{one.label} {one.mean()[-1][1]:.4g}" for one in series)
-    alt = f"Line plot of {title.lower()} against training step. Means at the last step: {last}."
+    end = "the right" if ticks else "the last step"
+    alt = f"Line plot of {title.lower()} against {xlabel}. Means at {end}: {last}."
     return _render(folder, name, draw, title, subtitle, alt, longest=max(len(one.label) for one in series))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from kind.artifacts import write_csv, write_json, write_text
 from kind.methods import METHODS
 from kind.reporting import grids, plots
+from kind.reporting.analyses import analysis_section
 from kind.reporting.comparisons import (
     HEADLINE,
     cost_table,
@@ -113,6 +114,7 @@ def write_report(
         backbones=backbones,
         backbone_plot=_backbone_plot(output / "plots", backbones),
         previews=_previews(backbones, [str(name) for name in params.get("pretrain", {}).get("classes", ())]),
+        analyses=analysis_section(folder, output, params.get("analyses"), list(tasks), styles, seeds),
     )
     write_text(output / "index.html", render_page(page))
 

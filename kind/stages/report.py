@@ -43,6 +43,7 @@ def run(arguments: argparse.Namespace) -> None:
             *(path for name in experiment.backbones for path in layout.backbone_files(name)),
             *(layout.record(layout.backbone(name), "pretrain") for name in experiment.backbones),
             *(layout.reference(task) for task in experiment.tasks),
+            *layout.analysis_files(experiment),
         ],
         outputs=layout.report_files(),
         record=layout.record(layout.report, "report"),

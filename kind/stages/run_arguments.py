@@ -50,6 +50,14 @@ class Run:
         """The runs that this one is made of; none for most."""
         return [replace(self, label=label) for label in self.context.experiment.members_of(self.label)]
 
+    @property
+    def final_weights(self) -> Path:
+        """What the method trained, after the last step: averaged or raw, as the protocol's samples have it."""
+        layout, experiment = self.context.layout, self.context.experiment
+        if experiment.sampling.weights == "raw":
+            return layout.raw_adapted(self.folder)
+        return layout.adapted(self.folder, experiment.finetune.steps)
+
     def state(self, stage: str) -> Path:
         return self.context.layout.state(stage, *self.name)
 

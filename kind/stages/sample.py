@@ -60,8 +60,7 @@ def draw(this: Run, job: Job) -> dict:
             check_adapted(this, path)
     waiting, drawn, started = job.state / job.identity, {}, time.monotonic()
     for step, paths in this.shards().items():
-        use_raw = protocol.weights == "raw" and step == steps[-1]
-        weights = layout.raw_adapted(this.folder) if use_raw else layout.adapted(this.folder, step)
+        weights = this.final_weights if step == steps[-1] else layout.adapted(this.folder, step)
         loaded, count = None, this.sample_counts()[step]
         labels = balanced_labels(count, len(experiment.tasks[this.task].classes))
         for index, path in enumerate(paths):

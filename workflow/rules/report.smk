@@ -10,6 +10,7 @@ def results_of_all_runs(wildcards):
         *(path for name in experiment.backbones for path in layout.backbone_files(name)),
         *(layout.record(layout.backbone(name), "pretrain") for name in experiment.backbones),
         *(layout.reference(task) for task in experiment.tasks),
+        *layout.analysis_files(experiment),
     ]
 
 
@@ -27,6 +28,7 @@ def results_of(name):
         *(path for each in experiment.backbones for path in layout.backbone_files(each)),
         *(place(each) for each in sorted(taken_apart) for place in (layout.learngenes, layout.tailor_folder)),
         *(place(run) for run in runs for place in (layout.adapted_folder, layout.sample_folder, layout.metrics)),
+        *layout.analysis_files(experiment),
         *([layout.extractor] if experiment.evaluation.extractor.type == "trained" else []),
     ]
 

@@ -1,0 +1,113 @@
+"""The `analyses` section: what is asked of adapted models beyond their samples, and its checks.  Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import combinations
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from kind.methods import METHODS
+from kind.params_messages import nearest, some
+from kind.params_ranks import repeated
+from kind.params_types import NaturalInt, PositiveInt, Section
+
+
+class WeightAnalysis(Section):
+    """Every run's matrices against those that it began with.
+
+    num_vectors, max_cosine: of intruder dimensions (k and epsilon of Shuttleworth et al. 2024, who have 10 and 0.6).
+    """
+
+    num_vectors: PositiveInt = 10
+    max_cosine: Annotated[float, Field(gt=0, le=1)] = 0.6
+
+
+class Interference(Section):
+    """Models adapted to these tasks, put together: what it costs each.
+
+    methods: a methods entry -> the entries that stand in for it on some tasks, as runs of `ortho-lora` that are to be
+    added up need other slots; `{}`: the entry itself on all.  num_draws: of noise and timestep for an image.
+    """
+
+    tasks: Annotated[list[str], Field(min_length=2)]
+    methods: Annotated[dict[str, dict[str, str]], Field(min_length=1)]
+    num_draws: PositiveInt = 8
+    seed: NaturalInt = 0
+
+    def entry(self, label: str, task: str) -> str:
+        """The methods entry whose run on the task takes part."""
+        return self.methods[label].get(task, label)
+
+
+class Analyses(Section):
+    weights: WeightAnalysis | None = None
+    interference: Interference | None = None
+
+
+SHARED = {"learngenes": "frozen", "train_dense": "none"}  # options of KIND's adaptation that keep what classes share
+
+
+def analysis_problems(content: Mapping[str, Any], valid: Mapping[str, Any]) -> Iterator[str]:
+    """A line for each mistake.  content, valid: see `kind.params_checks`."""
+    given = content.get("analyses")
+    if isinstance(given, dict) and all(value is None for value in given.values()):
+        yield "analyses: names no analysis; write `weights: {}`, `interference: ...` or both, or leave the section out"
+    analyses = valid.get("analyses")
+    interference = analyses and analyses.interference
+    if interference is None:
+        return
+    yield from _task_problems(interference.tasks, _names(content, "tasks"), valid.get("tasks") or {})
+    entries, named, where = valid.get("methods") or {}, _names(content, "methods"), "analyses.interference.methods"
+    for label, stand_ins in interference.methods.items():
+        for key, name in [(label, label), *((f"{label}.{task}", entry) for task, entry in stand_ins.items())]:
+            if name not in named:
+                yield f"{where}.{key}: no methods entry {name!r}{nearest(name, named)}; {some(named, 'entries: ')}"
+        for task in stand_ins:
+            if task not in interference.tasks:
+                known = ", ".join(interference.tasks)
+                yield f"{where}.{label}.{task}: not among the tasks that are put together, {known}"
+        if all(name in entries for name in (label, *stand_ins.values())):
+            yield from _method_problems(f"{where}.{label}", label, stand_ins, entries)
+
+
+def _names(content: Mapping[str, Any], section: str) -> list[str]:
+    found = content.get(section)
+    return list(map(str, found)) if isinstance(found, dict) else []
+
+
+def _task_problems(chosen: list[str], names: list[str], tasks: Mapping[str, Any]) -> Iterator[str]:
+    where = "analyses.interference.tasks"
+    for name in repeated(chosen):
+        yield f"{where}: {name!r} is named twice"
+    for name in dict.fromkeys(chosen):
+        if name not in names:
+            yield f"{where}: no task {name!r}{nearest(name, names)}; {some(names, 'tasks: ')}"
+    known = {name: tasks[name] for name in chosen if name in tasks and tasks[name].classes and tasks[name].data}
+    for one, other in combinations(known, 2):
+        both = [name for name in known[one].classes if name in known[other].classes]
+        if known[one].data == known[other].data and both:
+            listed = ", ".join(map(repr, both))
+            yield f"{where}: {one} and {other} share {listed}; each class must be of one task alone"
+
+
+def _method_problems(
+    where: str, label: str, stand_ins: Mapping[str, str], entries: Mapping[str, tuple[str, Any]]
+) -> Iterator[str]:
+    """Of an entry and its stand-ins: whether their runs can be put together at all."""
+    name, options = entries[label]
+    method = METHODS[name]
+    for task, entry in stand_ins.items():
+        other, others = entries[entry]
+        if (other, getattr(others, "backbone", None)) != (name, getattr(options, "backbone", None)):
+            yield f"{where}.{task}: {entry!r} is of another method or backbone than {label!r}; name one of the same"
+    if method.start is None:
+        yield f"{where}: {name} begins with nothing that its runs share, so that they cannot be added; leave it out"
+    if not method.has_plain_form:
+        yield f"{where}: {name} leaves layers that are no plain matrices, which cannot be added; leave it out"
+    for entry in dict.fromkeys([label, *stand_ins.values()]):
+        found = {key: getattr(entries[entry][1], key, frozen) for key, frozen in SHARED.items()}
+        changed = ", ".join(f"{key}: {value}" for key, value in found.items() if value != SHARED[key])
+        if changed:
+            yield f"{where}: {entry} has {changed}, which changes what tailors share; name an entry that freezes it"

@@ -1,0 +1,235 @@
+"""What adaptation did, beyond samples: one of the analyses that the params ask for, as a CSV under analyses/.
+
+weights: every run's matrices on one task against those that it began with: intruder dimensions, drift and effective
+rank of the difference.  interference: models adapted to different tasks, put together, and what that costs each.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kind import recipes
+from kind.artifacts import read_json, write_csv, write_json
+from kind.errors import UserError
+from kind.stages.context import Context, add_shared_arguments, read_context
+from kind.stages.job import Job
+from kind.stages.run_arguments import Run
+
+if TYPE_CHECKING:
+    import torch
+
+    from kind.analysis.interference import HeldOut
+    from kind.checkpoints import Loaded
+    from kind.models.dit import DiT
+
+EXAMPLE = """python -m kind analyse --experiment rivals --analysis weights --task novel
+  python -m kind analyse --experiment rivals --analysis interference"""
+Rows = list[dict[str, Any]]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_shared_arguments(parser)
+    parser.add_argument(
+        "--analysis", required=True, choices=("weights", "interference"), help="one of the params' analyses section"
+    )
+    parser.add_argument("--task", metavar="NAME", help="of weights: an entry of the params' tasks section")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    context = read_context(arguments)
+    name = arguments.analysis
+    if getattr(context.experiment.analyses, name, None) is None:
+        example = "{}" if name == "weights" else "{tasks: [A, B], methods: {lora: {}}}"
+        raise UserError(
+            f"{context.params_path}: analyses has no {name}",
+            hint=f"to ask for it, write analyses: {{{name}: {example}}}",
+        )
+    if (name == "weights") != (arguments.task is not None):
+        raise UserError(
+            "--analysis weights is of one task: give --task"
+            if name == "weights"
+            else "--analysis interference is of the tasks that the params name: it takes no --task",
+            hint=f"tasks: {', '.join(context.experiment.tasks)}",
+        )
+    if name == "weights":
+        context.choose("tasks", arguments.task)
+        analyse_weights(context, arguments.task)
+    else:
+        analyse_interference(context)
+
+
+def analyse_weights(context: Context, task: str) -> None:
+    experiment, layout = context.experiment, context.layout
+    runs = [Run(context, task, label, seed) for label in experiment.methods for seed in experiment.seeds]
+    job = Job(
+        recipe=recipes.weights(experiment, task),
+        inputs=_trained(runs),
+        outputs=[layout.weights_table(task)],
+        record=layout.record(layout.analyses, f"weights_{task}"),
+        state=layout.state("analyse", "weights", task),
+        planned=context.planned,
+        records=_records(runs),
+    )
+    parts = {f"{this.label}.{this.seed}": lambda this=this: compare(this) for this in runs}
+    job.run(lambda: write_csv(layout.weights_table(task), collect(job, parts), WEIGHTS_COLUMNS))
+
+
+def analyse_interference(context: Context) -> None:
+    experiment, layout = context.experiment, context.layout
+    asked = experiment.analyses.interference
+    together = {
+        (label, seed): [Run(context, task, asked.entry(label, task), seed) for task in asked.tasks]
+        for label in asked.methods
+        for seed in experiment.seeds
+    }
+    runs = [this for each in together.values() for this in each]
+    data = dict.fromkeys(experiment.tasks[task].data for task in asked.tasks)
+    job = Job(
+        recipe=recipes.interference(experiment),
+        inputs=[*(path for name in data for path in layout.data_files(name)), *_trained(runs)],
+        outputs=[layout.interference_table],
+        record=layout.record(layout.analyses, "interference"),
+        state=layout.state("analyse", "interference"),
+        planned=context.planned,
+        records=_records(runs),
+    )
+    parts = {
+        f"{label}.{seed}": lambda label=label, each=each: put_together(label, each)
+        for (label, seed), each in together.items()
+    }
+    job.run(lambda: write_csv(layout.interference_table, collect(job, parts), INTERFERENCE_COLUMNS))
+
+
+def collect(job: Job, parts: dict[str, Callable[[], Rows]]) -> Rows:
+    """Rows of all parts; each part's are kept in the state folder when it is done, so that a killed job goes on."""
+    rows = []
+    for name, work in parts.items():
+        kept = job.state / job.identity / f"{name}.json"
+        if not kept.is_file():
+            write_json(kept, work())
+            print(f"{name}: done", flush=True)
+        rows += read_json(kept)
+    return rows
+
+
+def _trained(runs: list[Run]) -> list[Path]:
+    """What the runs trained, and what they began with, each once."""
+    return [*dict.fromkeys(this.start for this in runs if this.start), *(this.final_weights for this in runs)]
+
+
+def _records(runs: list[Run]) -> list[Path]:
+    return [this.context.layout.record(this.folder, "finetune") for this in runs]
+
+
+def load_merged(this: Run) -> Loaded:
+    """The run's adapted model, with what can be folded into plain matrices folded."""
+    from dataclasses import replace
+
+    from kind.checkpoints import load_adapted
+    from kind.stages.expected import check_adapted
+
+    check_adapted(this, this.final_weights)
+    loaded = load_adapted(this.final_weights, this.start)
+    return replace(loaded, model=this.method.merge(loaded.model)) if this.method.merge else loaded
+
+
+# --- weights ----------------------------------------------------------------------------------------------------
+
+WEIGHTS_COLUMNS = ("task", "method", "seed", "block", "matrix", "intruders", "drift", "effective_rank")
+
+
+def compare(this: Run) -> Rows:
+    """On the CPU, whatever the params say of a device: small decompositions in float64."""
+    from kind.analysis.weights import compare_weights, reference_matrices
+    from kind.devices import prepare_torch
+
+    prepare_torch(this.context.experiment.compute.threads)
+    settings = this.context.experiment.analyses.weights
+    loaded = load_merged(this)
+    references = reference_matrices(begun_with(this, loaded))
+    rows = compare_weights(loaded.model, references, settings.num_vectors, settings.max_cosine)
+    return [{"task": this.task, "method": this.label, "seed": this.seed, **row} for row in rows]
+
+
+def begun_with(this: Run, loaded: Loaded) -> DiT:
+    """The start; where the method leaves tailors with these attached, not trained."""
+    from kind.adaptation import adapt
+    from kind.checkpoints import load_start
+    from kind.models.dit import DiTConfig
+
+    header = loaded.header
+    start = load_start(this.method.start, this.start, DiTConfig(**header["config"]), header["seed"])
+    if loaded.model.gate is None:
+        return start.model
+    return adapt(start, this.method, this.options, len(loaded.classes), header["seed"], header["label_table"])
+
+
+# --- interference -----------------------------------------------------------------------------------------------
+
+INTERFERENCE_COLUMNS = (
+    "method", "how", "seed", "task", "entry", "num_images", "loss_alone", "loss_together", "difference",
+    "standard_error",
+)  # fmt: skip
+
+
+def put_together(label: str, runs: list[Run]) -> Rows:
+    """A row a way to put the runs' models together and task."""
+    from kind.analysis.interference import cost_of_company, denoising_losses
+    from kind.devices import choose_device, prepare_torch
+
+    context = runs[0].context
+    experiment = context.experiment
+    asked, batch_size = experiment.analyses.interference, experiment.evaluation.batch_size
+    prepare_torch(experiment.compute.threads)
+    device = choose_device(experiment.compute.device, context.device_key)
+    adapted = [load_merged(this) for this in runs]
+    data = [held_out(this) for this in runs]
+
+    def losses(model: DiT, place: int, offset: int) -> torch.Tensor:
+        diffusion = adapted[place].diffusion
+        return denoising_losses(
+            model.to(device), diffusion, data[place], offset, asked.num_draws, asked.seed, batch_size
+        )
+
+    alone = [losses(one.model, place, 0) for place, one in enumerate(adapted)]
+    rows = []
+    for how, model in ways_together(runs[0], [one.model.cpu() for one in adapted]):
+        offset = 0
+        for place, this in enumerate(runs):
+            cost = cost_of_company(alone[place], losses(model, place, offset))
+            rows.append({
+                "method": label, "how": how, "seed": this.seed, "task": this.task, "entry": this.label,
+                "num_images": len(data[place].labels), "loss_alone": cost.alone, "loss_together": cost.together,
+                "difference": cost.difference, "standard_error": cost.standard_error,
+            })  # fmt: skip
+            offset += len(adapted[place].classes)
+    return rows
+
+
+def ways_together(first: Run, models: list[DiT]) -> Iterator[tuple[str, DiT]]:
+    """Name and model of each way: differences added up; of models with a gate behind it, and with all tailors open."""
+    from kind.analysis.interference import add_differences, open_all, side_by_side
+    from kind.checkpoints import load_start
+
+    if models[0].gate is None:
+        yield "differences added", add_differences(load_start(first.method.start, first.start).model, models)
+        return
+    joint = side_by_side(models)
+    yield "class gate", joint
+    yield "tailors summed", open_all(joint)
+
+
+def held_out(this: Run) -> HeldOut:
+    """The validation images of the run's task."""
+    import torch
+
+    from kind.analysis.interference import HeldOut
+    from kind.stages.images import load_images
+
+    task = this.context.experiment.tasks[this.task]
+    found = load_images(this.context, task.data, "validation", task.classes)
+    images = torch.from_numpy(found.images).permute(0, 3, 1, 2).contiguous()
+    return HeldOut(images, torch.from_numpy(found.labels))

@@ -1,0 +1,79 @@
+# What adaptation did to the weights, and adapted models put together: where the params have an `analyses` section.
+
+
+localrules: analyses
+
+
+def all_analyses(wildcards):
+    """Asked for by name, so that to have none is a mistake."""
+    files = [path for name, (_, found) in EXPERIMENTS.items() for path in LAYOUTS[name].analysis_files(found)]
+    if not files:
+        print(f"error: {EXPERIMENT}: no params file has an `analyses` section\n  -> README.md, under Analyses, shows one",
+              file=sys.stderr)  # fmt: skip
+        sys.exit(2)
+    return files
+
+
+rule analyses:
+    input:
+        all_analyses,
+
+
+def trained(wildcards, task, methods):
+    """Records of the runs of these methods entries on a task, and the files that they began with."""
+    experiment, layout = experiment_of(wildcards), layout_of(wildcards)
+    starts = [
+        layout.start(METHODS[experiment.method_name(method)].start, experiment.backbone_of(method)) for method in methods
+    ]
+    runs = [layout.run(task, method, seed) for method in methods for seed in experiment.seeds]
+    return [*dict.fromkeys(filter(None, starts)), *(layout.record(run, "finetune") for run in runs)]
+
+
+rule analyse_weights:
+    input:
+        lambda wildcards: trained(wildcards, wildcards.task, experiment_of(wildcards).methods),
+    output:
+        ANY.weights_table("{task}"),
+        record=ANY.record(ANY.analyses, "weights_{task}"),
+    params:
+        file=params_file,
+        recipe=recipe("weights", "task"),
+    log:
+        ANY.log("analyse", "weights", "{task}"),
+    threads: threads_of
+    message:
+        "{wildcards.experiment}: weights of all runs on {wildcards.task}"
+    shell:
+        command("analyse --analysis weights", "task")
+
+
+def models_put_together(wildcards):
+    experiment, layout = experiment_of(wildcards), layout_of(wildcards)
+    asked = experiment.analyses.interference
+    data = dict.fromkeys(experiment.tasks[task].data for task in asked.tasks)
+    return [
+        *(path for each in data for path in layout.data_files(each)),
+        *(
+            path
+            for task in asked.tasks
+            for path in trained(wildcards, task, [asked.entry(label, task) for label in asked.methods])
+        ),
+    ]
+
+
+rule analyse_interference:
+    input:
+        models_put_together,
+    output:
+        ANY.interference_table,
+        record=ANY.record(ANY.analyses, "interference"),
+    params:
+        file=params_file,
+        recipe=recipe("interference"),
+    log:
+        ANY.log("analyse", "interference"),
+    threads: threads_of
+    message:
+        "{wildcards.experiment}: adapted models put together"
+    shell:
+        command("analyse --analysis interference")
