@@ -7,12 +7,14 @@ the next batch.  Each method has a process of its own, and they take turns, so t
 least time counts.
 
 state: parameters, gradients, AdamW's moments and averages.  saved: what autograd keeps for the backward pass.  peak:
-what the process (on a GPU its allocator) holds at most above what it held before the model was built, in training.
+what the process (on a GPU its allocator) holds at most, in a few more steps, above what it held before the model was
+built; there freed memory goes back to the system at once.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import multiprocessing
 import os
 import tempfile
@@ -36,12 +38,14 @@ from kind.models.presets import PRESETS
 from kind.models.recombine import keep
 from kind.params import Training
 from kind.training import Plan, train
+from kind.training_routine import routine_of
 
 NUM_SEEN, NUM_CLASSES, CHANNELS = 4, 10, 4
 RANK = 16  # of methods that have one
 SHARED = 5 / 8  # of a matrix's rank is learngenes
 STEPS = 4  # of a turn; the first makes the optimiser's state and does not count
 MIB = 2**20
+C_LIBRARY, M_MMAP_THRESHOLD = ctypes.CDLL(None), -3  # of <malloc.h>
 
 
 class Measured(NamedTuple):
@@ -118,6 +122,7 @@ def work(name: str, arguments: argparse.Namespace, orders: Connection) -> None:
 class Run:
     def __init__(self, method: Method, arguments: argparse.Namespace):
         self.arguments, self.device = arguments, torch.device(arguments.device)
+        C_LIBRARY.malloc_trim(0)
         self.before = held(self.device)
         config = DiTConfig(
             *PRESETS[arguments.preset], image_size=arguments.image_size, channels=CHANNELS, num_classes=NUM_SEEN
@@ -130,19 +135,19 @@ class Run:
         self.labels = torch.arange(len(self.images)) % NUM_CLASSES
         self.stamps: list[float] = []
         self.model.register_forward_pre_hook(lambda *_: self.stamps.append(self._now()))
-        self.peak = 0
+        self.of_method = {
+            "routine": routine_of(method, options, STEPS, 0), "rate_scales": method.rate_scales(self.model, options)
+        }  # fmt: skip
 
     def turn(self) -> float:
         """Least seconds of a step."""
         settings = Training(
             steps=STEPS, batch_size=self.arguments.batch, learning_rate=1e-4, gradient_clip=1.0, log_every=STEPS
         )
-        plan = Plan(settings, Diffusion(), learning_rate=1e-4, seed=0, recipe="")
+        plan = Plan(settings, Diffusion(), learning_rate=1e-4, seed=0, recipe="", **self.of_method)
         self.stamps.clear()
-        forget_peak(self.device)
         with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
             train(self.model, self.images, self.labels, plan, Path(folder) / "training.pt", "")
-        self.peak = max(self.peak, peak(self.device) - self.before)
         times = [later - earlier for earlier, later in zip(self.stamps[1:], self.stamps[2:], strict=False)]
         return min(times)
 
@@ -153,11 +158,15 @@ class Run:
         batch = slice(0, self.arguments.batch)
         images, labels = self.images[batch].float().to(self.device), self.labels[batch]
         times = torch.zeros(len(labels), dtype=torch.long, device=self.device)
+        C_LIBRARY.mallopt(M_MMAP_THRESHOLD, 2**16)  # slower, but what is freed goes back to the system
+        C_LIBRARY.malloc_trim(0)
+        forget_peak(self.device)
+        self.turn()
         return {
             "trained": sum(p.numel() for p in trained.values()) - self.model.label_table.numel(),
             "state": sum(kept.values()) + 4 * changing,
             "saved": saved_bytes(lambda: self.model(images, times, labels.to(self.device), labels), self._tensors()),
-            "peak": self.peak,
+            "peak": peak(self.device) - self.before,
         }
 
     def _tensors(self) -> list[torch.Tensor]:

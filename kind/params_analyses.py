@@ -31,7 +31,7 @@ class Interference(Section):
     added up need other slots; `{}`: the entry itself on all.  num_draws: of noise and timestep for an image.
     """
 
-    tasks: Annotated[list[str], Field(min_length=2)]
+    tasks: list[str]
     methods: Annotated[dict[str, dict[str, str]], Field(min_length=1)]
     num_draws: PositiveInt = 8
     seed: NaturalInt = 0
@@ -62,7 +62,7 @@ def analysis_problems(content: Mapping[str, Any], valid: Mapping[str, Any]) -> I
     entries, named, where = valid.get("methods") or {}, _names(content, "methods"), "analyses.interference.methods"
     for label, stand_ins in interference.methods.items():
         for key, name in [(label, label), *((f"{label}.{task}", entry) for task, entry in stand_ins.items())]:
-            if name not in named:
+            if named and name not in named:
                 yield f"{where}.{key}: no methods entry {name!r}{nearest(name, named)}; {some(named, 'entries: ')}"
         for task in stand_ins:
             if task not in interference.tasks:
@@ -73,16 +73,19 @@ def analysis_problems(content: Mapping[str, Any], valid: Mapping[str, Any]) -> I
 
 
 def _names(content: Mapping[str, Any], section: str) -> list[str]:
+    """Of the section's entries; none where it is no mapping, which is said elsewhere."""
     found = content.get(section)
     return list(map(str, found)) if isinstance(found, dict) else []
 
 
 def _task_problems(chosen: list[str], names: list[str], tasks: Mapping[str, Any]) -> Iterator[str]:
     where = "analyses.interference.tasks"
+    if len(chosen) < 2:
+        yield f"{where}: two tasks or more are put together, found {len(chosen)}"
     for name in repeated(chosen):
         yield f"{where}: {name!r} is named twice"
     for name in dict.fromkeys(chosen):
-        if name not in names:
+        if names and name not in names:
             yield f"{where}: no task {name!r}{nearest(name, names)}; {some(names, 'tasks: ')}"
     known = {name: tasks[name] for name in chosen if name in tasks and tasks[name].classes and tasks[name].data}
     for one, other in combinations(known, 2):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 
 import pytest
 import yaml
@@ -10,13 +11,17 @@ import yaml
 from kind import recipes
 from kind.params import Experiment
 
+ANALYSES = {
+    "analyses": {"weights": {}, "interference": {"tasks": ["novel", "shift"], "methods": {"kind": {}, "lora": {}}}}
+}
+
 
 @pytest.fixture
 def experiment(valid_params):
-    """The valid params with these changes, as an experiment."""
+    """The valid params with analyses and these changes, as an experiment."""
 
     def changed(**changes) -> Experiment:
-        content = yaml.safe_load(valid_params)
+        content = yaml.safe_load(valid_params) | deepcopy(ANALYSES)
         for key, value in changes.items():
             *path, last = key.split(".")
             node = content
@@ -37,6 +42,8 @@ def jobs(found: Experiment) -> dict[str, str]:
         **{f"pretrain:{name}": recipes.pretrain(found, name) for name in found.backbones},
         **{f"extract:{name}": recipes.extract(found, name) for name in found.backbones},
         **{f"replay:{name}": recipes.replay(found, name) for name in found.backbones},
+        **{f"analyse:weights:{name}": recipes.weights(found, name) for name in found.tasks},
+        "analyse:interference": recipes.interference(found),
         "report": recipes.report(found),
     }
     for stage in ("finetune", "sample", "evaluate"):
@@ -45,7 +52,7 @@ def jobs(found: Experiment) -> dict[str, str]:
 
 
 RUNS = ("finetune:", "sample:", "evaluate:")
-STAGES = ("prepare:", "extractor", "reference:", "pretrain:", "extract:", "replay:", *RUNS, "report")
+STAGES = ("prepare:", "extractor", "reference:", "pretrain:", "extract:", "replay:", *RUNS, "analyse:", "report")
 
 # key, new value, the starts of the names of the jobs whose recipes change.  Jobs that read what those write run again
 # because their inputs change; that is no part of a recipe.
@@ -76,12 +83,15 @@ CHANGES = [
     (
         "tasks.novel.classes",
         [7, 8, 9],
-        ["extractor", "reference:novel", "finetune:novel:", "sample:novel:", "evaluate:novel:", "report"],
+        [
+            *("extractor", "reference:novel", "finetune:novel:", "sample:novel:", "evaluate:novel:"),
+            *("analyse:interference", "report"),
+        ],
     ),
     (
         "tasks.novel.classes",
         [8, 7],  # the order of classes is the order of labels
-        ["extractor", "reference:novel", "finetune:novel:", "evaluate:novel:", "report"],
+        ["extractor", "reference:novel", "finetune:novel:", "evaluate:novel:", "analyse:interference", "report"],
     ),
     ("replay.num_images", 5, ["replay:", "report"]),
     ("replay.guidance_scale", 2.0, ["replay:", "report"]),
@@ -90,13 +100,13 @@ CHANGES = [
     ("finetune.batch_size", 7, ["finetune:", "report"]),
     ("finetune.learning_rate", 0.5, ["finetune:", "report"]),
     ("finetune.label_table", "null", ["finetune:", "report"]),
-    ("finetune.steps", 7, [*RUNS, "report"]),
+    ("finetune.steps", 7, [*RUNS, "analyse:", "report"]),
     ("evaluation.curve", [0.1], [*RUNS, "report"]),
     ("sampling.guidance_scale", 9.0, ["sample:", "evaluate:", "report"]),
     ("sampling.num_inference_steps", 9, ["sample:", "evaluate:", "report"]),
     ("sampling.num_samples", 999, ["sample:", "evaluate:", "report"]),
     ("sampling.curve_num_samples", 99, ["sample:", "evaluate:", "report"]),
-    ("sampling.weights", "raw", ["sample:", "evaluate:", "report"]),
+    ("sampling.weights", "raw", ["sample:", "evaluate:", "analyse:", "report"]),
     ("sampling.seed", 9, ["sample:", "evaluate:", "report"]),
     ("sampling.batch_size", 5, ["sample:", "evaluate:", "report"]),
     ("sampling.shard_size", 10, ["sample:", "report"]),  # the same images in other files
@@ -105,7 +115,10 @@ CHANGES = [
     ("evaluation.reference", "all", ["reference:", "evaluate:", "report"]),
     ("evaluation.num_reference", 10, ["reference:", "evaluate:", "report"]),
     ("evaluation.reference_seed", 9, ["reference:", "evaluate:", "report"]),
-    ("evaluation.batch_size", 9, ["reference:", "evaluate:", "report"]),
+    ("evaluation.batch_size", 9, ["reference:", "evaluate:", "analyse:interference", "report"]),
+    ("analyses.weights.num_vectors", 5, ["analyse:weights:", "report"]),
+    ("analyses.interference.seed", 5, ["analyse:interference", "report"]),
+    ("analyses.interference.methods", {"lora": {}}, ["analyse:interference", "report"]),
 ]
 
 
@@ -131,6 +144,12 @@ def test_every_field_of_the_params_is_in_some_recipe_or_known_to_move_nothing():
         assert fields - named <= {"sampler", "timestep_spacing", "guided_channels", "clip_sample"}
 
 
+def test_without_analyses_the_report_is_the_one_that_it_was_before_there_were_any(experiment):
+    without = recipes.report(experiment(analyses=None))
+    assert "analyses" not in without["experiment"]
+    assert recipes.recipe_digest(without) != recipes.recipe_digest(recipes.report(experiment()))
+
+
 def test_a_method_with_its_own_learning_rate_does_not_depend_on_the_common_one(experiment):
     own = {"methods.full.learning_rate": 0.5}
     before, after = jobs(experiment(**own)), jobs(experiment(**own, **{"finetune.learning_rate": 0.25}))
@@ -141,7 +160,8 @@ def test_a_method_with_its_own_learning_rate_does_not_depend_on_the_common_one(e
 def test_a_new_entry_leaves_the_others_alone(experiment):
     before = jobs(experiment())
     after = jobs(experiment(**{"methods.lora2": {"method": "lora", "rank": 2}, "seeds": [0, 1, 2]}))
-    assert {name for name in before if before[name] != after[name]} == {"report"}
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {"analyse:weights:novel", "analyse:weights:shift", "analyse:interference", "report"}
     assert len({after[f"finetune:novel:lora2:{seed}"] for seed in (0, 1, 2)}) == 3
 
 

@@ -22,8 +22,11 @@ class Options(DenseStart):
 def attach(model: DiT, options: Options, task: Adaptation) -> None:
     from peft import LoHaConfig
 
+    from kind.models.joined_loha import join_products
+
     alpha = options.rank if options.alpha is None else options.alpha
     inject(LoHaConfig(r=options.rank, alpha=alpha, target_modules=TARGETS), model, task.seed)
+    join_products(model)
 
 
 def trainable_parameters(model: DiT, options: Options, task: Adaptation) -> int:

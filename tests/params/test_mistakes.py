@@ -11,7 +11,7 @@ from kind.methods import METHODS
 
 SECTIONS = (
     "description, seeds, compute, data, model, diffusion, backbones, pretrain, tasks, finetune, methods, ablations, "
-    "replay, sampling, evaluation"
+    "replay, sampling, evaluation, analyses"
 )
 TRAINING = (
     "steps, batch_size, learning_rate, warmup_steps, learning_rate_schedule, weight_decay, gradient_clip, ema_decay, "
