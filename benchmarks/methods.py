@@ -25,6 +25,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import peft  # noqa: F401  before there are processes, so that it counts for no method
 import torch
 from saved_activations import saved_bytes
 from torch import nn

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -80,8 +79,8 @@ class BottleneckLinear(nn.Module):
         self.shift = nn.Parameter(torch.zeros_like(linear.bias))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        bent = F.linear(F.relu(self.down(inputs)), self.scale * self.up.weight, self.linear.bias + self.shift)
-        return torch.addcmul(bent, F.linear(inputs, self.linear.weight), 1 + self.gain)
+        kept = F.linear(inputs, self.linear.weight) * (1 + self.gain) + self.linear.bias + self.shift
+        return kept + self.scale * self.up(F.relu(self.down(inputs)))
 
 
 class OrthogonalLinear(nn.Module):
@@ -123,24 +122,12 @@ class MaskedLinear(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        return _Masked.apply(self.score, self.frozen, self.THRESHOLD)
+        kept = (self.score >= self.THRESHOLD).to(self.score.dtype)
+        mask = kept + (self.score - self.score.detach())  # its value is `kept`, its gradient that of the score
+        return mask * self.frozen
 
     def forward(self, inputs: Tensor) -> Tensor:
         return F.linear(inputs, self.weight, self.bias)
-
-
-class _Masked(torch.autograd.Function):
-    """1[score >= threshold] * W, with the gradient of score * W: in one pass over the matrix each way."""
-
-    @staticmethod
-    def forward(context: Any, score: Tensor, frozen: Tensor, threshold: float) -> Tensor:
-        context.save_for_backward(frozen)
-        return (score >= threshold) * frozen
-
-    @staticmethod
-    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        (frozen,) = context.saved_tensors
-        return gradient * frozen, None, None
 
 
 class GatedLinear(nn.Module):

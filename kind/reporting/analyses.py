@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,34 +27,53 @@ SUMMED = "tailors summed"
 
 
 @dataclass(frozen=True)
+class Analysed:
+    """What the analyse stage found: rows of each task's weights, and of models put together; empty where not asked."""
+
+    settings: Mapping[str, Any]
+    weights: Mapping[str, Rows]
+    interference: Rows
+
+
+@dataclass(frozen=True)
 class AnalysisSection:
     tables: Sequence[Table]
     plots: Sequence[Plot]
 
 
-def analysis_section(
-    folder: Path, output: Path, asked: Mapping[str, Any] | None, tasks: Sequence[str], styles: Mapping[str, Style],
-    seeds: Sequence[int],
-) -> AnalysisSection | None:  # fmt: skip
-    """Tables and plots of what the params' `analyses` section asks for, written to `output` too; None without it.
+def load_analyses(folder: Path, asked: Mapping[str, Any] | None, tasks: Iterable[str]) -> Analysed | None:
+    """What the params' `analyses` section asks for; None without one.
 
     Raises UserError for a file that is not what the analyse stage writes.
     """
     if not asked:
         return None
-    layout, tables, plots = Layout(Path(folder)), [], []
-    for task in tasks if asked.get("weights") else ():
-        rows = read_rows(layout.weights_table(task), ("method", "seed", "block", *MEASURES))
-        tables.append(weights_table(task, rows, styles, seeds, asked["weights"]))
-        write_table(tables[-1], output / "summary", f"weights_{task}")
-        plots += [_by_block(output / "plots", task, measure, rows, styles, seeds) for measure in MEASURES]
+    layout, weights, together = Layout(Path(folder)), {}, []
+    if asked.get("weights"):
+        columns = ("method", "seed", "block", *MEASURES)
+        weights = {task: read_rows(layout.weights_table(task), columns) for task in tasks}
     if asked.get("interference"):
         columns = ("method", "how", "seed", "task", "num_images", "loss_alone", "loss_together", "difference")
-        rows = read_rows(layout.interference_table, columns)
-        tables.append(interference_table(rows, seeds))
-        write_table(tables[-1], output / "summary", "interference")
+        together = read_rows(layout.interference_table, columns)
+    return Analysed(asked, weights, together)
+
+
+def analysis_section(
+    found: Analysed | None, output: Path, styles: Mapping[str, Style], seeds: Sequence[int]
+) -> AnalysisSection | None:
+    """Tables and plots, written to `output` too."""
+    if found is None:
+        return None
+    tables, plots = {}, []
+    for task, rows in found.weights.items():
+        tables[f"weights_{task}"] = weights_table(task, rows, styles, seeds, found.settings["weights"])
+        plots += [_by_block(output / "plots", task, measure, rows, styles, seeds) for measure in MEASURES]
+    if rows := found.interference:
+        tables["interference"] = interference_table(rows, seeds)
         plots += [_alone_and_together(output / "plots", task, rows, styles, seeds) for task in _values(rows, "task")]
-    return AnalysisSection(tables, [plot for plot in plots if plot])
+    for name, table in tables.items():
+        write_table(table, output / "summary", name)
+    return AnalysisSection(list(tables.values()), [plot for plot in plots if plot])
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> Rows:

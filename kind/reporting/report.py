@@ -9,7 +9,7 @@ from typing import Any
 from kind.artifacts import write_csv, write_json, write_text
 from kind.methods import METHODS
 from kind.reporting import grids, plots
-from kind.reporting.analyses import analysis_section
+from kind.reporting.analyses import analysis_section, load_analyses
 from kind.reporting.comparisons import (
     HEADLINE,
     cost_table,
@@ -58,6 +58,7 @@ def write_report(
     folder, output = Path(folder), Path(output)
     runs = load_runs(folder, tasks, methods, seeds)
     backbones = load_backbones(folder, params.get("backbones"))
+    analysed = load_analyses(folder, params.get("analyses"), tasks)
     styles = method_styles(methods)
     write_csv(output / "metrics.csv", run_rows(experiment, runs))
     write_csv(output / "curves.csv", curve_rows(experiment, runs), _curve_columns(runs))
@@ -114,7 +115,7 @@ def write_report(
         backbones=backbones,
         backbone_plot=_backbone_plot(output / "plots", backbones),
         previews=_previews(backbones, [str(name) for name in params.get("pretrain", {}).get("classes", ())]),
-        analyses=analysis_section(folder, output, params.get("analyses"), list(tasks), styles, seeds),
+        analyses=analysis_section(analysed, output, styles, seeds),
     )
     write_text(output / "index.html", render_page(page))
 

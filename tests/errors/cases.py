@@ -34,6 +34,12 @@ PRETRAIN, EXTRACT = ("pretrain", "--backbone", "dense"), ("extract", "--backbone
 FINETUNE, SAMPLE, EVALUATE = ("finetune", *FULL), ("sample", *FULL), ("evaluate", *FULL)
 FINETUNE_KIND, SAMPLE_KIND = ("finetune", *KIND), ("sample", *KIND)
 REPORT = ("report",)
+WEIGHTS, INTERFERENCE = (
+    ("analyse", "--analysis", "weights", "--task", "novel"),
+    ("analyse", "--analysis", "interference"),
+)
+ASKED = ("  curve: [0.4]\n", "  curve: [0.4]\nanalyses: {weights: {}}\n")
+WEIGHTS_TABLE = "analyses/weights_novel.csv"
 
 
 @dataclass(frozen=True)
@@ -112,6 +118,52 @@ CASES = [
         MAKE_REFERENCE,
         "tiny.yaml: evaluation.extractor.weights_path: w.pth does not exist\n"
         "  -> download torch-fidelity's weights-inception-2015-12-05-6726825d.pth and give its path as weights_path",
+    ),
+    # --- analyses
+    Case(
+        "an analysis that the params do not ask for",
+        lambda p: None,
+        WEIGHTS,
+        "tiny.yaml: analyses has no weights\n  -> to ask for it, write analyses: {weights: {}}",
+    ),
+    Case(
+        "interference that the params do not ask for",
+        lambda p: p.edit(ASKED),
+        INTERFERENCE,
+        "tiny.yaml: analyses has no interference\n"
+        "  -> to ask for it, write analyses: {interference: {tasks: [A, B], methods: {lora: {}}}}",
+    ),
+    Case(
+        "weights of no task",
+        lambda p: p.edit(ASKED),
+        WEIGHTS[:3],
+        "--analysis weights is of one task: give --task\n  -> tasks: novel",
+    ),
+    Case(
+        "weights of a run that is cut off",
+        lambda p: (p.edit(ASKED), p.cut(ADAPTED)),
+        WEIGHTS,
+        changed(ADAPTED, f"{RUN}/finetune.json", "finetune"),
+    ),
+    Case(
+        "missing runs for an analysis",
+        lambda p: (p.edit(ASKED), p.remove(ADAPTED, DENSE)),
+        WEIGHTS,
+        f"missing input: results/tiny/{DENSE}, results/tiny/{ADAPTED}\n"
+        "  -> run the stages that write it first, or snakemake",
+    ),
+    Case(
+        "missing analyses for the report",
+        lambda p: p.edit(ASKED),
+        REPORT,
+        f"missing input: results/tiny/{WEIGHTS_TABLE}\n  -> run the stages that write it first, or snakemake",
+    ),
+    Case(
+        "analyses of something else",
+        lambda p: (p.edit(ASKED), p.write(WEIGHTS_TABLE, "task,method,seed\n")),
+        REPORT,
+        f"results/tiny/{WEIGHTS_TABLE}: has no column block, intruders, drift, effective_rank\n"
+        "  -> delete it and run the analyse stage again, or snakemake",
     ),
     # --- cut off, one bit flipped: the record of the stage that wrote it knows
     *(

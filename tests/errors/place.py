@@ -61,6 +61,10 @@ class Place:
         for name in names:
             (self.results / name).unlink()
 
+    def write(self, name: str, text: str) -> None:
+        (self.results / name).parent.mkdir(parents=True, exist_ok=True)
+        (self.results / name).write_text(text)
+
     def cut(self, name: str) -> None:
         path = self.results / name
         path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])

@@ -1,0 +1,39 @@
+"""The target `analyses` of the real Snakefile."""
+
+from __future__ import annotations
+
+import pytest
+
+pytestmark = pytest.mark.workflow
+
+SECTION = """analyses:
+  weights: {}
+  interference: {tasks: [novel, other], methods: {lora: {}}}
+"""
+OTHER = "  other: {data: digits, classes: [0, 1], images_per_class: 20}\n"
+
+
+def test_analyses_need_what_was_trained_and_no_samples(workspace):
+    workspace.edit("classes: [0, 1, 2, 3, 4, 5, 6]", "classes: [2, 3, 4, 5, 6]")
+    workspace.edit("finetune:", f"{OTHER}finetune:")
+    workspace.edit("evaluation:", f"{SECTION}evaluation:")
+    run = workspace.snakemake("--dry-run", "analyses")
+    assert run.code == 0, run.output
+    assert run.planned == {
+        "prepare": 1, "pretrain": 2, "extract": 1, "finetune": 4, "analyse_weights": 2, "analyse_interference": 1,
+        "analyses": 1,
+    }  # fmt: skip
+    whole = workspace.snakemake("--dry-run")
+    assert (
+        whole.planned["analyse_weights"] == 2 and whole.planned["analyse_interference"] == whole.planned["report"] == 1
+    )
+
+
+def test_to_ask_for_analyses_where_there_are_none_is_one_message(workspace):
+    run = workspace.snakemake("--dry-run", "analyses")
+    assert run.code == 2, run.output
+    assert (
+        "error: params/mini.yaml: no params file has an `analyses` section\n  -> README.md, under Analyses"
+        in run.output
+    )
+    assert "Traceback" not in run.output
