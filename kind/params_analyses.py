@@ -17,7 +17,7 @@ from kind.params_types import NaturalInt, PositiveInt, Section
 class WeightAnalysis(Section):
     """Every run's matrices against those that it began with.
 
-    num_vectors, max_cosine: of intruder dimensions (k and epsilon of Shuttleworth et al. 2024, who have 10 and 0.6).
+    num_vectors, max_cosine: of intruder dimensions (k and epsilon of Shuttleworth et al. 2024).
     """
 
     num_vectors: PositiveInt = 10

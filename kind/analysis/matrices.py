@@ -12,7 +12,7 @@ def intruder_dimensions(tuned: Tensor, reference: Tensor, num_vectors: int, max_
 
         max_i |cos(y_j, x_i)| < max_cosine,   x_i all left singular vectors of `reference`
 
-    (Shuttleworth et al. 2024, algorithm 1).  [out, in], [out, in] -> a count.  Computed in float64.
+    (Shuttleworth et al. 2024).  [out, in], [out, in] -> a count.  Computed in float64.
 
     Ours, for matrices that lack rank, such as learngenes alone: a vector whose singular value is zero in float32 is an
     arbitrary one of a whole space, so neither x_i nor y_j is any of these.
