@@ -31,7 +31,7 @@ class Interference(Section):
     added up need other slots; `{}`: the entry itself on all.  num_draws: of noise and timestep for an image.
     """
 
-    tasks: list[str]
+    tasks: Annotated[list[str], Field(min_length=2)]
     methods: Annotated[dict[str, dict[str, str]], Field(min_length=1)]
     num_draws: PositiveInt = 8
     seed: NaturalInt = 0
@@ -80,8 +80,6 @@ def _names(content: Mapping[str, Any], section: str) -> list[str]:
 
 def _task_problems(chosen: list[str], names: list[str], tasks: Mapping[str, Any]) -> Iterator[str]:
     where = "analyses.interference.tasks"
-    if len(chosen) < 2:
-        yield f"{where}: two tasks or more are put together, found {len(chosen)}"
     for name in repeated(chosen):
         yield f"{where}: {name!r} is named twice"
     for name in dict.fromkeys(chosen):

@@ -9,14 +9,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from kind.diffusion import Diffusion, Objective
 from kind.models.adapted_linears import plain_linear
 from kind.models.dit import LABEL_TABLE, DiT
 from kind.models.factorized import factorized_layers
 from kind.models.plain import require_plain
 from kind.models.recombine import combine
-from kind.random_streams import stream
-from kind.training import to_model_range
 
 
 @torch.no_grad()
@@ -55,43 +52,6 @@ def open_all(model: DiT) -> DiT:
         model.set_submodule(name, plain_linear(shared + tailors, layer.bias))
     model.gate = model.factorization = None
     return model
-
-
-class HeldOut(NamedTuple):
-    """Images [N, C, H, W] uint8 that were not trained on, and their labels [N] in a model of their task alone."""
-
-    images: Tensor
-    labels: Tensor
-
-
-@torch.no_grad()
-def denoising_losses(
-    model: DiT, diffusion: Diffusion, data: HeldOut, offset: int, num_draws: int, seed: int, batch_size: int
-) -> Tensor:
-    """The training objective of each image given its label, mean over draws of noise and timestep.  [N], float64.
-
-    offset: of the task's labels among the model's.  What is drawn depends on seed, draw and image alone, so that
-    models are compared on the same noise.  float32 whatever the experiment's precision.
-    """
-    device = next(model.parameters()).device
-    model.eval()
-    objective, labels = Objective(diffusion, device), data.labels + offset
-    totals = torch.zeros(len(labels), dtype=torch.float64)
-    for draw in range(num_draws):
-        generator = stream(seed, "interference", draw)
-        noise = torch.randn(data.images.shape, generator=generator)
-        times = torch.randint(diffusion.num_train_timesteps, data.labels.shape, generator=generator)
-        for first in range(0, len(labels), batch_size):
-            part = slice(first, first + batch_size)
-            given = labels[part]
-
-            def predict(noisy: Tensor, timesteps: Tensor, given: Tensor = given) -> Tensor:
-                return model(noisy, timesteps, given.to(device), given)
-
-            images = to_model_range(data.images[part]).to(device)
-            losses = objective.loss(predict, images, times[part].to(device), noise[part].to(device))
-            totals[part] += losses.double().cpu()
-    return totals / num_draws
 
 
 class Cost(NamedTuple):

@@ -21,7 +21,6 @@ from kind.stages.run_arguments import Run
 if TYPE_CHECKING:
     import torch
 
-    from kind.analysis.interference import HeldOut
     from kind.checkpoints import Loaded
     from kind.models.dit import DiT
 
@@ -177,8 +176,10 @@ INTERFERENCE_COLUMNS = (
 
 def put_together(label: str, runs: list[Run]) -> Rows:
     """A row a way to put the runs' models together and task."""
-    from kind.analysis.interference import cost_of_company, denoising_losses
+    from kind.analysis.interference import cost_of_company
     from kind.devices import choose_device, prepare_torch
+    from kind.evaluation.held_out_loss import held_out_losses
+    from kind.stages.images import held_out_tensors
 
     context = runs[0].context
     experiment = context.experiment
@@ -186,12 +187,14 @@ def put_together(label: str, runs: list[Run]) -> Rows:
     prepare_torch(experiment.compute.threads)
     device = choose_device(experiment.compute.device, context.device_key)
     adapted = [load_merged(this) for this in runs]
-    data = [held_out(this) for this in runs]
+    data = [held_out_tensors(context, experiment.tasks[this.task]) for this in runs]
 
     def losses(model: DiT, place: int, offset: int) -> torch.Tensor:
+        """offset: of the task's labels among the model's."""
+        images, labels = data[place]
         diffusion = adapted[place].diffusion
-        return denoising_losses(
-            model.to(device), diffusion, data[place], offset, asked.num_draws, asked.seed, batch_size
+        return held_out_losses(
+            model.to(device), diffusion, images, labels + offset, asked.num_draws, asked.seed, batch_size
         )
 
     alone = [losses(one.model, place, 0) for place, one in enumerate(adapted)]
@@ -202,7 +205,7 @@ def put_together(label: str, runs: list[Run]) -> Rows:
             cost = cost_of_company(alone[place], losses(model, place, offset))
             rows.append({
                 "method": label, "how": how, "seed": this.seed, "task": this.task, "entry": this.label,
-                "num_images": len(data[place].labels), "loss_alone": cost.alone, "loss_together": cost.together,
+                "num_images": len(data[place][1]), "loss_alone": cost.alone, "loss_together": cost.together,
                 "difference": cost.difference, "standard_error": cost.standard_error,
             })  # fmt: skip
             offset += len(adapted[place].classes)
@@ -220,16 +223,3 @@ def ways_together(first: Run, models: list[DiT]) -> Iterator[tuple[str, DiT]]:
     joint = side_by_side(models)
     yield "class gate", joint
     yield "tailors summed", open_all(joint)
-
-
-def held_out(this: Run) -> HeldOut:
-    """The validation images of the run's task."""
-    import torch
-
-    from kind.analysis.interference import HeldOut
-    from kind.stages.images import load_images
-
-    task = this.context.experiment.tasks[this.task]
-    found = load_images(this.context, task.data, "validation", task.classes)
-    images = torch.from_numpy(found.images).permute(0, 3, 1, 2).contiguous()
-    return HeldOut(images, torch.from_numpy(found.labels))

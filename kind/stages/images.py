@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from kind.layout import SPLITS
 from kind.params import Task
 from kind.random_streams import derive_seed
 from kind.stages.context import Context
+
+if TYPE_CHECKING:
+    import torch
 
 
 def load_images(context: Context, data: str, split: str, classes: Sequence[str] | None = None) -> LabelledImages:
@@ -30,6 +34,14 @@ def load_shots(context: Context, task: Task) -> LabelledImages:
     """The training images that a task may use: at most `images_per_class` of each class."""
     images = load_images(context, task.data, "train", task.classes)
     return images.take(select_shots(images.labels, task.classes, task.images_per_class, task.seed))
+
+
+def held_out_tensors(context: Context, task: Task) -> tuple[torch.Tensor, torch.Tensor]:
+    """A task's validation images, uint8 [N, C, H, W], and their labels [N], for losses of what was not trained on."""
+    import torch
+
+    found = load_images(context, task.data, "validation", task.classes)
+    return torch.from_numpy(found.images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(found.labels)
 
 
 def reference_images(context: Context, task: Task) -> LabelledImages:

@@ -18,7 +18,7 @@ from kind.models.dit import DiT
 from kind.models.plain import require_plain
 from kind.soup import Choice, Weights, floats_of, greedy_soup, mean_weights, uniform_soup
 from kind.stages.expected import check_adapted
-from kind.stages.images import load_images
+from kind.stages.images import held_out_tensors
 from kind.stages.run_arguments import Run
 from kind.training import LOG_COLUMNS, Outcome
 
@@ -55,13 +55,13 @@ def cook(this: Run, start: Start, model: DiT) -> tuple[Outcome, dict[str, Any]]:
 
 def _held_out(this: Run, model: DiT, diffusion: Diffusion, weights: Weights) -> float:
     task = this.context.experiment.tasks[this.task]
-    data = load_images(this.context, task.data, "validation", task.classes)
-    images = torch.from_numpy(data.images).permute(0, 3, 1, 2).contiguous()
+    images, labels = held_out_tensors(this.context, task)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(weights[name])
-    labels, draws = torch.from_numpy(data.labels), this.options.draws
-    return held_out_losses(model, diffusion, images, labels, draws, this.seed, batch_size=100).mean().item()
+    return (
+        held_out_losses(model, diffusion, images, labels, this.options.draws, this.seed, batch_size=100).mean().item()
+    )
 
 
 def _mean_log(members: list[Run]) -> list[dict[str, float]]:
