@@ -41,6 +41,7 @@ from kind.params import Training
 from kind.training import Plan, train
 from kind.training_routine import routine_of
 
+TRAINED = [name for name, method in METHODS.items() if not method.combines]  # a soup only mixes what others trained
 NUM_SEEN, NUM_CLASSES, CHANNELS = 4, 10, 4
 RANK = 16  # of methods that have one
 SHARED = 5 / 8  # of a matrix's rank is learngenes
@@ -59,7 +60,7 @@ class Measured(NamedTuple):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), metavar="NAME")
+    parser.add_argument("--methods", nargs="+", choices=TRAINED, default=TRAINED, metavar="NAME")
     parser.add_argument("--preset", choices=PRESETS, default="S/2", help="size of the model (default: %(default)s)")
     parser.add_argument("--image-size", type=int, default=16, help="of 4 channels (default: %(default)s)")
     parser.add_argument("--batch", type=int, default=8, help="(default: %(default)s)")
