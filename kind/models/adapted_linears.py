@@ -79,8 +79,9 @@ class BottleneckLinear(nn.Module):
         self.shift = nn.Parameter(torch.zeros_like(linear.bias))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        kept = F.linear(inputs, self.linear.weight) * (1 + self.gain) + self.linear.bias + self.shift
-        return kept + self.scale * self.up(F.relu(self.down(inputs)))
+        # few sums over all tokens, for each holds memory as large as the output
+        bent = F.linear(F.relu(self.down(inputs)), self.scale * self.up.weight, self.linear.bias + self.shift)
+        return torch.addcmul(bent, F.linear(inputs, self.linear.weight), 1 + self.gain)
 
 
 class OrthogonalLinear(nn.Module):
