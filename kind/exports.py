@@ -26,8 +26,8 @@ from kind.exports_card import model_card, space_of
 from kind.models.dit import DiT
 from kind.models.export import NULL_ROW, Adapter, adapter_of, stock_form
 from kind.models.factorized import factorized_layers
-from kind.params import DEFAULT_SPACING
 from kind.params_messages import some
+from kind.params_protocol import DEFAULT_SPACING
 
 FORMAT, COMPONENTS = "kind-export/1", "components/1"
 FORMS = ("auto", "dense", "adapters")

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kind.params import Experiment, InceptionExtractor, TrainedExtractor
+    from kind.params import Experiment
+    from kind.params_protocol import InceptionExtractor, TrainedExtractor
 
 SPLITS = ("train", "validation", "test")
 
@@ -120,6 +121,10 @@ class Layout:
 
     def metrics(self, run: Path) -> Path:
         return run / "metrics.json"
+
+    def tuned(self, method: str) -> Path:
+        """The learning rate that tuning chose for a method, with all that was tried."""
+        return self.root / "tuning" / f"{method}.json"
 
     @property
     def analyses(self) -> Path:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import BaseModel, Field
 
 from kind.data.sources import SOURCES
 from kind.methods import METHODS
 from kind.models.presets import PRESETS, Preset
+from kind.params_ablations import Ablation, axis_value
 from kind.params_analyses import Analyses
 from kind.params_backbones import Backbone
+from kind.params_match import Match, Place, channels_of, find_match
+from kind.params_methods import options_of
+from kind.params_protocol import Evaluation, ReplaySet, Sampling
+from kind.params_tasks import Task, Tune, split_label, trial_label
 from kind.params_types import ClassName, NaturalInt, PositiveFloat, PositiveInt, Section, Share
 
 
@@ -86,116 +92,10 @@ class Pretrain(Training):
 
 
 class Finetune(Training):
+    """learning_rate: of all methods entries without one of their own; None: each method's, or what `tune` finds."""
+
+    learning_rate: PositiveFloat | None = None
     label_table: Literal["random", "null"] = "random"
-
-
-class Task(Section):
-    data: str
-    classes: Annotated[list[ClassName], Field(min_length=1)]
-    images_per_class: PositiveInt | None = None
-    seed: NaturalInt = 0
-    guidance_scale: Annotated[float, Field(ge=1)] | None = None
-
-
-class ReplaySet(Section):
-    """Images of the source model that `objective: diff-tuning` trains on beside the task's (Zhong et al. 2024).
-
-    share: of a batch; weight: of their loss: the authors' 0.2 and 0.1.  Number of images and sampler are our choice:
-    they are drawn with the seen classes' labels in turn, and without guidance, which would make them less varied.
-    """
-
-    num_images: PositiveInt = 1000
-    share: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    weight: PositiveFloat = 0.1
-    sampler: Literal["ddpm", "ddim", "dpm"] = "dpm"
-    num_inference_steps: PositiveInt = 50
-    timestep_spacing: Literal["linspace", "leading", "trailing"] = "linspace"
-    guidance_scale: Annotated[float, Field(ge=1)] = 1.0
-    batch_size: PositiveInt = 100
-    seed: NaturalInt = 0
-
-    def sampling(self) -> Sampling:
-        """How the images are drawn."""
-        settings = self.model_dump(exclude={"num_images", "share", "weight"})
-        return Sampling(**settings, num_samples=self.num_images)
-
-
-class Ablation(Section):
-    """Methods entries that differ in one number: `axis`, an option of their method or of its backbone."""
-
-    axis: str
-    entries: list[str]
-
-
-DEFAULT_SPACING = {"ddpm": "linspace", "ddim": "trailing", "dpm": "linspace"}  # where no params file says
-
-
-def spacing_problem(sampler: str, timestep_spacing: str) -> str | None:
-    """Why these do not go together, or None."""
-    if (sampler, timestep_spacing) == ("ddim", "linspace"):
-        return (
-            "linspace is wrong for ddim, which steps by a fixed stride and not along the list; "
-            "write leading or trailing"
-        )
-    return None
-
-
-class Sampling(Section):
-    """The sampler's part of the protocol."""
-
-    sampler: Literal["ddpm", "ddim", "dpm"]
-    num_inference_steps: PositiveInt
-    timestep_spacing: Literal["linspace", "leading", "trailing"] = "leading"
-    guidance_scale: Annotated[float, Field(ge=1)] = 1.0
-    guided_channels: Literal["all", "first_three"] = "all"
-    clip_sample: bool = False
-    weights: Literal["ema", "raw"] = "ema"
-    num_samples: PositiveInt
-    curve_num_samples: PositiveInt | None = None
-    shard_size: PositiveInt = 10_000
-    batch_size: PositiveInt = 100
-    seed: NaturalInt = 0
-
-
-def _own_name(name: str) -> str:
-    """Metric names carry the extractor's, and these two stand for something else there."""
-    if name in ("inception", "svc"):
-        raise ValueError("this name is taken; choose another")
-    return name
-
-
-class TrainedExtractor(Section):
-    """A small network trained on the training images of the experiment's tasks."""
-
-    type: Literal["trained"]
-    name: Annotated[str, Field(pattern="^[a-z][a-z0-9]*$"), AfterValidator(_own_name)]
-    feature_dim: PositiveInt = 32
-    steps: PositiveInt = 400
-    batch_size: PositiveInt = 64
-    learning_rate: PositiveFloat = 3.0e-3
-    seed: NaturalInt = 0
-
-
-class InceptionExtractor(Section):
-    """torch-fidelity's Inception network, its weights given by a path on this machine."""
-
-    type: Literal["inception"]
-    weights_path: str
-
-    @property
-    def name(self) -> str:
-        return "inception"
-
-
-class Evaluation(Section):
-    """The measuring part of the protocol."""
-
-    extractor: Annotated[TrainedExtractor | InceptionExtractor, Field(discriminator="type")]
-    reference: Literal["train", "validation", "test", "all"] = "test"
-    num_reference: PositiveInt | None = None
-    reference_seed: NaturalInt = 0
-    batch_size: PositiveInt = 100
-    curve: list[Annotated[float, Field(gt=0, lt=1)]] = []
 
 
 class Experiment(Section):
@@ -213,53 +113,126 @@ class Experiment(Section):
     tasks: Annotated[dict[str, Task], Field(min_length=1)]
     finetune: Finetune
     methods: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
+    tune: Tune | None = None
     ablations: dict[str, Ablation] = {}
     replay: ReplaySet = ReplaySet()
     sampling: Sampling
     evaluation: Evaluation
     analyses: Analyses | None = None
 
-    def method_options(self, label: str) -> BaseModel:
-        """The typed options of a methods entry; `method` names the method where the entry has another name."""
-        entry = dict(self.methods[label])
-        return METHODS[entry.pop("method", label)].options.model_validate(entry)
+    def task(self, name: str) -> Task:
+        """One of `tasks`, or of those that learning rates are chosen on."""
+        return self.tasks[name] if name in self.tasks else self.tune.tasks[name]
+
+    def all_tasks(self) -> dict[str, Task]:
+        return self.tasks | (self.tune.tasks if self.tune else {})
+
+    def is_for_tuning(self, task: str) -> bool:
+        return task not in self.tasks
+
+    def method_options(self, label: str, task: str | None = None) -> BaseModel:
+        """The typed options of a methods entry, or of a trial; task: needed where the entry has `match`."""
+        entry, trial = split_label(label)
+        options = options_of(self.methods[entry])
+        if match := self.match(entry, task):
+            options[match.option] = match.size
+        if trial is not None:
+            options["learning_rate"] = self.rates(entry)[trial - 1]
+        return METHODS[self.method_name(entry)].options.model_validate(options)
 
     def method_name(self, label: str) -> str:
-        return self.methods[label].get("method", label)
+        """`method` names it where the entry has another name."""
+        entry, _ = split_label(label)
+        return self.methods[entry].get("method", entry)
 
     def backbone_of(self, label: str) -> str | None:
         """Name of the backbone that a methods entry starts from; None for a method that starts from nothing."""
-        return getattr(self.method_options(label), "backbone", None)
+        return self._option(label, "backbone")
+
+    def replay_of(self, label: str) -> str | None:
+        """The backbone whose samples a methods entry trains on beside the task's images; None for most."""
+        return self.backbone_of(label) if self._option(label, "objective") == "diff-tuning" else None
+
+    def members_of(self, label: str) -> list[str]:
+        """The methods entries whose runs a run of this one is made of; none for most."""
+        return self._option(label, "of") if METHODS[self.method_name(label)].combines else []
+
+    def _option(self, label: str, key: str) -> Any:
+        """One option as the file or the method has it: what needs no task, where others may."""
+        field = METHODS[self.method_name(label)].options.model_fields.get(key)
+        return self.methods[split_label(label)[0]].get(key, field.default if field else None)
+
+    def match(self, label: str, task: str | None) -> Match | None:
+        """What was found for an entry with `match` on this task; None for one without.  Raises NoMatch."""
+        given = self.methods[split_label(label)[0]]
+        if "match" not in given:
+            return None
+        found = self._matches.get((label, task))
+        if found is None:
+            wanted = given["match"]
+            place, other = self._place(label, task), self._place(wanted, task)
+            target = other.count(METHODS[self.method_name(wanted)], self.method_options(wanted, task))
+            method = METHODS[self.method_name(label)]
+            found = self._matches[label, task] = find_match(method, options_of(given), place, wanted, target)
+        return found
+
+    @cached_property
+    def _matches(self) -> dict[tuple[str, str], Match]:
+        return {}
+
+    def _place(self, label: str, task: str) -> Place:
+        backbone, data = self.backbones.get(self.backbone_of(label)), self.data[self.task(task).data]
+        learned = self.diffusion.learned_variance
+        count = len(self.task(task).classes)
+        return Place(self.model.shape(), backbone, self.pretrain.classes, count, channels_of(data), learned)
 
     def start_of_backbone(self, name: str) -> str | None:
         """The dense backbone whose trained weights a factorized one begins with; None for a fresh draw."""
         return getattr(self.backbones[name], "start", None)
 
-    def replay_of(self, label: str) -> str | None:
-        """The backbone whose samples a methods entry trains on beside the task's images; None for most."""
-        replays = self.method_options(label).objective == "diff-tuning"
-        return self.backbone_of(label) if replays else None
-
-    def members_of(self, label: str) -> list[str]:
-        """The methods entries whose runs a run of this one is made of; none for most."""
-        return self.method_options(label).of if METHODS[self.method_name(label)].combines else []
-
     def axis_value(self, label: str, axis: str) -> float | None:
         """The number that a methods entry stands for on the axis of an ablation; None where it has none."""
-        return axis_value(axis, self.method_options(label), self.finetune, self.backbones.get(self.backbone_of(label)))
+        options = self.method_options(label, next(iter(self.tasks)))
+        return axis_value(axis, options, self.finetune, self.backbones.get(self.backbone_of(label)))
 
-    def curve_steps(self) -> list[int]:
-        """Steps at which a run is evaluated; the last is the end."""
+    def training(self, task: str) -> Finetune:
+        """Settings of the runs on a task: trials may be shorter."""
+        steps = self.tune.steps if self.is_for_tuning(task) else None
+        return self.finetune.model_copy(update={"steps": steps}) if steps else self.finetune
+
+    def curve_steps(self, task: str | None = None) -> list[int]:
+        """Steps at which a run on this task, or on any of `tasks`, is evaluated; the last is the end, a trial's one."""
+        if task is not None and self.is_for_tuning(task):
+            return [self.training(task).steps]
         steps = self.finetune.steps
         return sorted({max(1, round(share * steps)) for share in self.evaluation.curve} | {steps})
+
+    def reference_set(self, task: str) -> tuple[str, int | None]:
+        """The split that samples of this task are compared with, and how many of its images; None: all."""
+        if self.is_for_tuning(task):
+            return "validation", None
+        return self.evaluation.reference, self.evaluation.num_reference
 
     def runs(self) -> Iterator[tuple[str, str, int]]:
         """Every (task, method, seed)."""
         return ((task, method, seed) for task in self.tasks for method in self.methods for seed in self.seeds)
 
+    def tuned(self) -> list[str]:
+        """The entries whose learning rate `tune` chooses: those that have none, and train."""
+        trained = [label for label in self.methods if not METHODS[self.method_name(label)].combines]
+        return [label for label in trained if "learning_rate" not in self.methods[label]] if self.tune else []
 
-def axis_value(axis: str, options: BaseModel, finetune: BaseModel | None, backbone: BaseModel | None) -> float | None:
-    """A number among the options; where none is given, the common one of `finetune`; else one of the backbone."""
-    places = (options, finetune) if hasattr(options, axis) else (backbone,)
-    values = (getattr(place, axis, None) for place in places)
-    return next((v for v in values if isinstance(v, int | float) and not isinstance(v, bool)), None)
+    def rates(self, label: str) -> list[float]:
+        """Those that are tried with an entry."""
+        return self.methods[label].get("learning_rates") or self.tune.learning_rate
+
+    def trials(self, label: str) -> Iterator[tuple[str, str, int]]:
+        """(task, method, seed) of every run that chooses an entry's learning rate, rate by rate."""
+        labels = [trial_label(label, number) for number in range(1, len(self.rates(label)) + 1)]
+        return ((task, trial, self.tune.seed) for trial in labels for task in self.tune.tasks)
+
+    def all_runs(self) -> Iterator[tuple[str, str, int]]:
+        """Those of the tables, then the trials."""
+        yield from self.runs()
+        for label in self.tuned():
+            yield from self.trials(label)

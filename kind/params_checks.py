@@ -12,14 +12,17 @@ from typing import Any
 
 from kind.data.sources import SOURCES
 from kind.data.splits import split_sizes
+from kind.layout import SPLITS
 from kind.methods import METHODS
-from kind.params import axis_value, spacing_problem
+from kind.params_ablations import axis_value
 from kind.params_analyses import analysis_problems
 from kind.params_entries import replay_problems, soup_problems
+from kind.params_match import match_problems
 from kind.params_messages import nearest, some
+from kind.params_methods import default_note
+from kind.params_protocol import spacing_problem
 from kind.params_ranks import backbone_problems, fits, known, repeated
-
-SPLITS = ("train", "validation", "test")
+from kind.params_tune_checks import rate_problems
 
 
 class Checks:
@@ -30,6 +33,10 @@ class Checks:
         self.tasks, self.data, self.backbones = (valid.get(name) or {} for name in ("tasks", "data", "backbones"))
         self.pretrain, self.sampling = valid.get("pretrain"), valid.get("sampling")
         self.methods = valid.get("methods") or {}
+        tuning = getattr(valid.get("tune"), "tasks", None) or {}
+        self.all_tasks = tuning | self.tasks
+        self.task_places = [(f"tasks.{name}", task) for name, task in self.tasks.items()]
+        self.task_places += [(f"tune.tasks.{name}", task) for name, task in tuning.items()]
         self.classes: dict[str, tuple[str, ...] | None] = {}
         self.counts: dict[str, Mapping[str, int]] = {}
         for name, given in options.items():  # options of the sources, which could be read
@@ -43,6 +50,7 @@ class Checks:
             self._starts, self._method_problems, self._ablations, self._sampling, self._reference,
         ):  # fmt: skip
             yield from check()
+        yield from rate_problems(self.content, self.valid)
         yield from replay_problems(self.valid, self.methods)
         yield from soup_problems(list(_mapping(self.content.get("methods"))), self.methods)
         yield from analysis_problems(self.content, self.valid)
@@ -114,10 +122,6 @@ class Checks:
         elif start in self.backbones and self.backbones[start].form != "dense":
             yield f"backbones.{name}.start: {start!r} is of form {self.backbones[start].form}; a start is of form dense"
 
-    def _num_seen(self) -> int:
-        """Number of pre-training classes; 0 where it is not known."""
-        return len((self.pretrain and self.pretrain.classes) or [])
-
     def _training(self) -> Iterator[str]:
         for name in ("pretrain", "finetune"):
             section = self.valid.get(name)
@@ -149,10 +153,10 @@ class Checks:
     def _users(self) -> Iterator[tuple[str, Any]]:
         if self.pretrain is not None:
             yield "pretrain", self.pretrain
-        yield from ((f"tasks.{name}", task) for name, task in self.tasks.items())
+        yield from self.task_places
 
     def _shots(self) -> Iterator[str]:
-        for task_name, task in self.tasks.items():
+        for where, task in self.task_places:
             if None in (task.images_per_class, task.data, task.classes):
                 continue
             sizes = self._sizes(task.data)
@@ -163,7 +167,7 @@ class Checks:
             ]
             if fewer:
                 yield (
-                    f"tasks.{task_name}.images_per_class: {task.images_per_class} asked, but {task.data} has fewer "
+                    f"{where}.images_per_class: {task.images_per_class} asked, but {task.data} has fewer "
                     f"training images: {some(fewer, '')}; split.train is {self.data[task.data].split.train:g}"
                 )
 
@@ -186,22 +190,25 @@ class Checks:
                 )
 
     def _method_problems(self) -> Iterator[str]:
-        shape = self._shape()
+        yield from match_problems(_mapping(self.content.get("methods")), self.valid, self.all_tasks)
+        shape, num_seen = self._shape(), len((self.pretrain and self.pretrain.classes) or [])
         for label, (method_name, options) in self.methods.items():
+            if "match" in self.content["methods"][label]:
+                continue  # a size that fits is found
             method, backbone = METHODS[method_name], self.backbones.get(getattr(options, "backbone", None))
             if shape is None or (backbone is not None and (backbone.form != method.start or not known(backbone))):
                 continue
             if method.start == "kind" and backbone is not None and not fits(backbone, shape.width):
                 continue  # said of the backbone already
             found: dict[str, list[str]] = {}
-            for task_name, task in self.tasks.items():
+            for task_name, task in self.all_tasks.items():
                 if task.classes:
-                    problem = method.problem(options, shape, backbone, self._num_seen(), len(task.classes))
+                    problem = method.problem(options, shape, backbone, num_seen, len(task.classes))
                     found.setdefault(problem, []).append(task_name)
             for problem, tasks in found.items():
                 if problem:
                     where = f" (task {', '.join(tasks)})" if len(found) > 1 else ""
-                    yield f"methods.{label}: {problem}{where}"
+                    yield f"methods.{label}: {problem}{default_note(method_name, options, problem)}{where}"
 
     def _ablations(self) -> Iterator[str]:
         labels = list(_mapping(self.content.get("methods")))
@@ -243,7 +250,7 @@ class Checks:
             return
         counts = {key: getattr(sampling, key) for key in ("num_samples", "curve_num_samples")}
         for key, count in counts.items():
-            for name, task in self.tasks.items():
+            for name, task in self.all_tasks.items():
                 if count is not None and count < len(task.classes or []):
                     yield f"sampling.{key}: {count} is fewer than the {len(task.classes)} classes of task {name}"
         size, batch = sampling.shard_size, sampling.batch_size

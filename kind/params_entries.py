@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from kind.methods import METHODS, Method
-from kind.params import spacing_problem
 from kind.params_messages import nearest, some
+from kind.params_protocol import spacing_problem
 from kind.params_ranks import repeated
 
 

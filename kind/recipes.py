@@ -23,8 +23,9 @@ STAGE_VERSIONS = {
     "finetune": 3,
     "sample": 3,
     "evaluate": 2,
+    "choose": 1,
     "analyse": 1,
-    "report": 1,
+    "report": 2,
 }
 
 Recipe = dict[str, Any]
@@ -35,12 +36,12 @@ def prepare(experiment: Experiment, data: str) -> Recipe:
 
 
 def extractor(experiment: Experiment) -> Recipe:
-    classes = [[task.data, task.classes] for task in experiment.tasks.values()]
+    classes = [[task.data, task.classes] for task in experiment.all_tasks().values()]
     return _recipe("extractor", extractor=experiment.evaluation.extractor.model_dump(), classes=classes)
 
 
 def reference(experiment: Experiment, task: str) -> Recipe:
-    return _recipe("reference", classes=_classes(experiment, task), protocol=_reference_protocol(experiment))
+    return _recipe("reference", classes=_classes(experiment, task), protocol=_reference_protocol(experiment, task))
 
 
 def pretrain(experiment: Experiment, backbone: str) -> Recipe:
@@ -66,9 +67,9 @@ def replay(experiment: Experiment, backbone: str) -> Recipe:
 
 
 def finetune(experiment: Experiment, task: str, method: str, seed: int) -> Recipe:
-    options = experiment.method_options(method)
+    options, settings = experiment.method_options(method, task), experiment.training(task)
     name = experiment.method_name(method)
-    rate = {"learning_rate": options.learning_rate or experiment.finetune.learning_rate}  # of a method's own, or of all
+    rate = {"learning_rate": options.learning_rate or settings.learning_rate}  # own, of all, or None: what tuning finds
     fresh = {}
     if METHODS[name].start is None:  # nothing is inherited, so the network's shape comes from the params
         fresh = {"model": experiment.model.shape()._asdict(), "diffusion": experiment.diffusion.model_dump()}
@@ -79,9 +80,9 @@ def finetune(experiment: Experiment, task: str, method: str, seed: int) -> Recip
         "finetune",
         method=name,
         options=method_options(options),
-        task=experiment.tasks[task].model_dump(exclude={"guidance_scale"}),
-        finetune=experiment.finetune.model_dump() | rate,
-        steps=experiment.curve_steps(),
+        task=experiment.task(task).model_dump(exclude={"guidance_scale"}),
+        finetune=settings.model_dump() | rate,
+        steps=experiment.curve_steps(task),
         seed=seed,
         precision=experiment.compute.precision,
         **fresh,
@@ -99,22 +100,22 @@ def sample(experiment: Experiment, task: str, method: str, seed: int) -> Recipe:
     return _recipe(
         "sample",
         sampling=_sampler(experiment, task),
-        num_classes=len(experiment.tasks[task].classes),
+        num_classes=len(experiment.task(task).classes),
         shard_size=experiment.sampling.shard_size,
-        steps=experiment.curve_steps(),
+        steps=experiment.curve_steps(task),
         seed=seed,
         precision=experiment.compute.precision,
     )
 
 
 def evaluate(experiment: Experiment, task: str, method: str, seed: int) -> Recipe:
-    shots = experiment.tasks[task].model_dump(include={"images_per_class", "seed"})  # samples are compared with them
+    shots = experiment.task(task).model_dump(include={"images_per_class", "seed"})  # samples are compared with them
     return _recipe(
         "evaluate",
         protocol=protocol(experiment, task),
         classes=_classes(experiment, task),
         shots=shots,
-        steps=experiment.curve_steps(),
+        steps=experiment.curve_steps(task),
     )
 
 
@@ -142,6 +143,11 @@ def interference(experiment: Experiment) -> Recipe:
     )
 
 
+def choose(experiment: Experiment, method: str) -> Recipe:
+    tune = experiment.tune
+    return _recipe("choose", rates=experiment.rates(method), tasks=list(tune.tasks), metric=tune.metric, seed=tune.seed)
+
+
 def report(experiment: Experiment) -> Recipe:
     # a section that is not there is no part, so that reports that were made before there was one are still good
     absent = {"analyses"} if experiment.analyses is None else set()
@@ -152,9 +158,9 @@ def protocol(experiment: Experiment, task: str) -> Recipe:
     """Everything of the params that can move a metric of a task, to be copied beside every value."""
     return {
         "sampling": _sampler(experiment, task),
-        "reference": _reference_protocol(experiment),
+        "reference": _reference_protocol(experiment, task),
         "precision": experiment.compute.precision,
-        "training_steps": experiment.finetune.steps,
+        "training_steps": experiment.training(task).steps,
     }
 
 
@@ -168,7 +174,7 @@ def _recipe(stage: str, **parts: Any) -> Recipe:
 
 def _sampler(experiment: Experiment, task: str) -> Recipe:
     settings = experiment.sampling.model_dump(exclude={"shard_size"})
-    own = experiment.tasks[task].guidance_scale
+    own = experiment.task(task).guidance_scale
     if own is not None:
         settings["guidance_scale"] = own
     settings["curve_num_samples"] = settings["curve_num_samples"] or settings["num_samples"]
@@ -180,11 +186,12 @@ def _final_weights(experiment: Experiment) -> Recipe:
     return {"weights": experiment.sampling.weights, "step": experiment.finetune.steps}
 
 
-def _reference_protocol(experiment: Experiment) -> Recipe:
+def _reference_protocol(experiment: Experiment, task: str) -> Recipe:
     evaluation = experiment.evaluation
+    split, count = experiment.reference_set(task)
     return {
-        "set": evaluation.reference,
-        "num_reference": evaluation.num_reference,
+        "set": split,
+        "num_reference": count,
         "seed": evaluation.reference_seed,
         "extractor": evaluation.extractor.name,
         "batch_size": evaluation.batch_size,
@@ -192,4 +199,4 @@ def _reference_protocol(experiment: Experiment) -> Recipe:
 
 
 def _classes(experiment: Experiment, task: str) -> list:
-    return [experiment.tasks[task].data, experiment.tasks[task].classes]
+    return [experiment.task(task).data, experiment.task(task).classes]

@@ -38,19 +38,26 @@ def jobs(found: Experiment) -> dict[str, str]:
     made = {
         **{f"prepare:{name}": recipes.prepare(found, name) for name in found.data},
         "extractor": recipes.extractor(found),
-        **{f"reference:{name}": recipes.reference(found, name) for name in found.tasks},
+        **{f"reference:{name}": recipes.reference(found, name) for name in found.all_tasks()},
         **{f"pretrain:{name}": recipes.pretrain(found, name) for name in found.backbones},
         **{f"extract:{name}": recipes.extract(found, name) for name in found.backbones},
         **{f"replay:{name}": recipes.replay(found, name) for name in found.backbones},
         **{f"analyse:weights:{name}": recipes.weights(found, name) for name in found.tasks},
         "analyse:interference": recipes.interference(found),
+        **{f"choose:{name}": recipes.choose(found, name) for name in found.tuned()},
         "report": recipes.report(found),
     }
     for stage in ("finetune", "sample", "evaluate"):
-        made |= {f"{stage}:{':'.join(map(str, run))}": getattr(recipes, stage)(found, *run) for run in found.runs()}
+        made |= {f"{stage}:{':'.join(map(str, run))}": getattr(recipes, stage)(found, *run) for run in found.all_runs()}
     return {name: recipes.recipe_digest(recipe) for name, recipe in made.items()}
 
 
+TUNE = {
+    "tasks": {"practice": {"data": "digits", "classes": [5, 6], "images_per_class": 9}},
+    "learning_rate": [1.0e-3, 1.0e-2],
+    "steps": 5,
+    "seed": 9,
+}
 RUNS = ("finetune:", "sample:", "evaluate:")
 STAGES = ("prepare:", "extractor", "reference:", "pretrain:", "extract:", "replay:", *RUNS, "analyse:", "report")
 
@@ -187,9 +194,9 @@ def test_recipes_are_json_and_name_stage_and_version(experiment):
 
 @pytest.mark.parametrize("stage", recipes.STAGE_VERSIONS)
 def test_a_raised_stage_version_changes_the_recipes_of_that_stage_only(experiment, monkeypatch, stage):
-    before = jobs(experiment())
+    before = jobs(experiment(tune=TUNE))
     monkeypatch.setitem(recipes.STAGE_VERSIONS, stage, 1000)
-    after = jobs(experiment())
+    after = jobs(experiment(tune=TUNE))
     assert {name.split(":")[0] for name in before if before[name] != after[name]} == {stage}
 
 
@@ -198,3 +205,49 @@ def test_the_protocol_of_a_metric_names_what_can_move_it(experiment):
     assert protocol["sampling"]["sampler"] == "ddim" and protocol["reference"]["set"] == "test"
     assert protocol["training_steps"] == experiment().finetune.steps
     assert recipes.protocol(experiment(**{"compute.threads": 9}), "novel") == protocol
+
+
+# of an experiment whose rates are open but for kind's, of what is tried with lora alone
+TUNING_CHANGES = [
+    ("tune.steps", 4, ["finetune:practice", "sample:practice", "evaluate:practice", "report"]),
+    ("tune.metric", "kd", ["choose:", "report"]),
+    ("tune.learning_rate", [1.0e-3, 3.0e-2], ["finetune:practice:full@2", "finetune:practice:scratch@2",
+                                              "choose:full", "choose:scratch", "report"]),
+    ("methods.lora.learning_rates", [1.0e-4, 5.0e-4], ["finetune:practice:lora@2", "choose:lora", "report"]),
+    ("tune.tasks.practice.images_per_class", 8, ["finetune:practice", "evaluate:practice", "report"]),
+    ("evaluation.reference", "all", ["reference:novel", "reference:shift", "evaluate:novel", "evaluate:shift",
+                                     "report"]),
+    ("evaluation.curve", [0.1], ["finetune:novel", "finetune:shift", "sample:novel", "sample:shift", "evaluate:novel",
+                                 "evaluate:shift", "report"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("key, value, starts", TUNING_CHANGES, ids=[f"{k}={v}" for k, v, _ in TUNING_CHANGES])
+def test_a_change_of_tuning_reaches_the_trials_and_the_choices(experiment, key, value, starts):
+    finetune = {"steps": 8, "batch_size": 8}
+    open_rates = {"finetune": finetune, "methods.kind.learning_rate": 0.1,
+                  "methods.lora.learning_rates": [1.0e-4, 1.0e-3]}  # fmt: skip
+    tune = json.loads(json.dumps(TUNE))  # the change is made in place
+    before = jobs(experiment(tune=json.loads(json.dumps(TUNE)), **open_rates))
+    after = jobs(experiment(tune=tune, **{**open_rates, key: value}))
+    changed = {name for name in before if before[name] != after[name]}
+    assert before.keys() == after.keys()
+    assert changed == {name for name in before if name.startswith(tuple(starts))}
+    assert {"choose:full", "choose:lora", "choose:scratch"} == {name for name in before if name.startswith("choose")}
+
+
+def test_tuning_changes_no_recipe_of_an_entry_with_its_own_rate(experiment):
+    own = {"methods.full.learning_rate": 0.5}
+    before, after = jobs(experiment(**own)), jobs(experiment(**own, tune=TUNE))
+    assert {before[name] == after[name] for name in before if name.startswith("finetune") and ":full:" in name} == {
+        True
+    }
+
+
+def test_a_matched_size_is_part_of_the_recipe(experiment):
+    """A change of the entry that is matched changes the matching one's runs."""
+    methods = {"kind": {"num_tailors": 2}, "lora": {"match": "kind"}}
+    more = {"kind": {"num_tailors": 6}, "lora": {"match": "kind"}}
+    before, after = jobs(experiment(methods=methods)), jobs(experiment(methods=more))
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {name for name in before if name.startswith(("finetune:", "report"))}

@@ -10,6 +10,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -18,6 +19,7 @@ from kind.models.presets import Preset
 
 if TYPE_CHECKING:
     from kind.models.dit import DiT
+    from kind.models.factorization import Factorization
     from kind.training_routine import Routine, RunLength
 
 
@@ -49,6 +51,39 @@ class Adaptation:
     seed: int
 
 
+class Unknown(AttributeError):
+    """A formula asked for what is not known before there is a model."""
+
+
+class _Known(SimpleNamespace):
+    def __getattr__(self, name: str) -> None:
+        raise Unknown(name)
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What stands for a backbone in a formula while there is none: its shape, and what is factorized.
+
+    channels: of its images; None where only the data can tell.
+    """
+
+    shape: Preset
+    channels: int | None = None
+    learned_variance: bool = False
+    factorization: Factorization | None = None
+
+    @property
+    def config(self) -> SimpleNamespace:
+        """Of a `DiTConfig` what formulas ask for."""
+        known = self.shape._asdict()
+        if self.channels is not None:
+            known |= {"channels": self.channels, "out_channels": self.channels * (2 if self.learned_variance else 1)}
+        return _Known(**known)
+
+    def __getattr__(self, name: str) -> None:
+        raise Unknown(name)
+
+
 @dataclass(frozen=True)
 class Method:
     """One way to adapt a backbone.
@@ -59,7 +94,10 @@ class Method:
         tailors) or None (freshly initialised weights).  The label table already holds the task's rows.
     attach: changes the model in place, every parameter frozen before, and sets `requires_grad` on what it trains.
         The label table is trained whatever it says: the treatment is one for all methods.
-    trainable_parameters: the formula for what `attach` makes trainable, without the label table.
+    trainable_parameters: the formula for what `attach` makes trainable, without the label table.  It is asked of the
+        attached model, and of an `Outline` of the backbone to find a size before there is a model (`size_option`).
+    size_option: the option that sets how much is trained, more of it being more: a whole number up to the width, or a
+        share; None where nothing does.  Entries with `match` leave it to be found.
     keeps_output: whether, with these options, the attached and untrained model computes what its start did.
     routine: what it adds to the training loop (`kind.training_routine`); None where that is nothing.
     rate_scales: factors of the learning rate by parameter name, where they are not 1.
@@ -86,6 +124,7 @@ class Method:
     has_plain_form: bool = True
     combines: bool = False
     examples: tuple[dict, ...] = ({},)
+    size_option: str | None = None
     problem: Callable[..., str | None] = lambda options, shape, backbone, num_seen_classes, num_classes: None
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Options(DenseStart):
-    share: Annotated[float, Field(gt=0, le=1)] = 0.5  # of the blocks, rounded, at least one
+    share: Annotated[float, Field(gt=0, le=1)]  # of the blocks, rounded, at least one
 
 
 def attach(model: DiT, options: Options, task: Adaptation) -> None:
@@ -37,5 +37,5 @@ METHOD = Method(
     attach=attach,
     trainable_parameters=full.trainable_parameters,
     keeps_output=lambda options: options.share == 1.0,
-    examples=({}, {"share": 1.0}),
+    examples=({"share": 0.5}, {"share": 1.0}),
 )

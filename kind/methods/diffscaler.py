@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 class Options(DenseStart):
-    rank: Annotated[int, Field(ge=1)] = 8
-    scale: Annotated[float, Field(gt=0)] = 1.0
+    rank: Annotated[int, Field(ge=1)]
+    scale: Annotated[float, Field(gt=0)]
 
 
 def attach(model: DiT, options: Options, task: Adaptation) -> None:
@@ -46,6 +46,7 @@ METHOD = Method(
     attach=attach,
     trainable_parameters=trainable_parameters,
     has_plain_form=False,
-    examples=({}, {"rank": 3, "scale": 0.5}),
+    examples=({"rank": 4, "scale": 1.0}, {"rank": 3, "scale": 0.5}),
+    size_option="rank",
     problem=lora.problem,
 )

@@ -46,5 +46,6 @@ METHOD = Method(
     trainable_parameters=trainable_parameters,
     has_plain_form=False,
     examples=({"rank": 2}, {"rank": 3, "alpha": 6.0, "null_gate": "true_class"}),
+    size_option="rank",
     problem=lora.problem,
 )

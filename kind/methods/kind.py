@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from kind.methods import Adaptation, LearngeneStart, Method
-from kind.models.factorization import matrix_shape
+from kind.models.factorization import Factorization, matrix_shape
 from kind.models.presets import Preset
 
 if TYPE_CHECKING:
@@ -69,7 +69,13 @@ def attach(model: DiT, options: Options, task: Adaptation) -> None:
 
 def trainable_parameters(model: DiT, options: Options, task: Adaptation) -> int:
     """C * N_T * depth * sum over matrices of (in + out + 1), plus what the options unfreeze."""
-    factorization, total = model.factorization, 0
+    return count_trained(model, model.factorization, options, task)
+
+
+def count_trained(model: DiT, learngenes: Factorization, options: Options, task: Adaptation) -> int:
+    """The formula for a model that has, or will have, these learngenes."""
+    count, total = tailors_per_class(options, model.config.width, task.num_classes), 0
+    factorization = learngenes.with_tailors(task.num_classes, count)
     for name, kind in factorization.layers(model.config.depth):
         component = sum(matrix_shape(kind, model.config.width)) + 1
         ranks = factorization.layer_ranks(name, task.num_classes)
@@ -118,5 +124,6 @@ METHOD = Method(
     attach=attach,
     trainable_parameters=trainable_parameters,
     keeps_output=lambda options: options.tailor_start == "zero",
+    size_option="num_tailors",
     problem=problem,
 )

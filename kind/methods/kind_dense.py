@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from kind.methods import Adaptation, Method, kind
+from kind.models.factorization import Factorization
 from kind.models.presets import Preset
 
 if TYPE_CHECKING:
@@ -28,10 +29,15 @@ class Options(kind.Options):
 
 
 def attach(model: DiT, options: Options, task: Adaptation) -> None:
-    from kind.models.factorized import Factorization, factorize
+    from kind.models.factorized import factorize
 
     factorize(model, Factorization(options.num_learngenes, 0), seed=0)  # nothing is left over to be shared out
     kind.attach(model, options, task)
+
+
+def trainable_parameters(model: DiT, options: Options, task: Adaptation) -> int:
+    """KIND's, beside the components that are kept."""
+    return kind.count_trained(model, Factorization(options.num_learngenes, 0), options, task)
 
 
 def problem(options: Options, shape: Preset, backbone: object, num_seen_classes: int, num_classes: int) -> str | None:
@@ -48,8 +54,9 @@ METHOD = Method(
     options=Options,
     start="dense",
     attach=attach,
-    trainable_parameters=kind.trainable_parameters,
+    trainable_parameters=trainable_parameters,
     keeps_output=lambda options: False,
     examples=({"num_learngenes": 12}, {"num_learngenes": 20, "tailor_start": "zero", "num_tailors": 2}),
+    size_option="num_tailors",
     problem=problem,
 )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from kind.methods import Adaptation, Method, kind
+from kind.models.factorization import Factorization
 from kind.models.presets import Preset
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class Options(kind.Options):
 
 def attach(model: DiT, options: Options, task: Adaptation) -> None:
     from kind.models.adapted_linears import plain_linear
-    from kind.models.factorized import Factorization, factorize, factorized_layers
+    from kind.models.factorized import factorize, factorized_layers
 
     shared = model.factorization
     for name, layer in list(factorized_layers(model)):
@@ -36,6 +37,12 @@ def attach(model: DiT, options: Options, task: Adaptation) -> None:
     model.requires_grad_(False)
     factorize(model, Factorization(options.num_learngenes, 0, shared.null_gate, shared.matrices), seed=0)
     kind.attach(model, options, task)
+
+
+def trainable_parameters(model: DiT, options: Options, task: Adaptation) -> int:
+    """KIND's, beside the components that are kept."""
+    kept = Factorization(options.num_learngenes, 0, matrices=model.factorization.matrices)
+    return kind.count_trained(model, kept, options, task)
 
 
 def problem(options: Options, shape: Preset, backbone: object, num_seen_classes: int, num_classes: int) -> str | None:
@@ -59,8 +66,9 @@ METHOD = Method(
     options=Options,
     start="kind",
     attach=attach,
-    trainable_parameters=kind.trainable_parameters,
+    trainable_parameters=trainable_parameters,
     keeps_output=lambda options: False,
     examples=({"num_learngenes": 10}, {"num_learngenes": 8, "tailor_start": "zero", "num_tailors": 2}),
+    size_option="num_tailors",
     problem=problem,
 )

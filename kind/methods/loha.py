@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Options(DenseStart):
-    rank: Annotated[int, Field(ge=1)] = 8
+    rank: Annotated[int, Field(ge=1)]
     alpha: Annotated[float, Field(gt=0)] | None = None  # None: alpha = rank, a scale of 1
 
 
@@ -45,6 +45,7 @@ METHOD = Method(
     attach=attach,
     trainable_parameters=trainable_parameters,
     merge=merge,
-    examples=({}, {"rank": 3, "alpha": 6.0}),
+    examples=({"rank": 4}, {"rank": 3, "alpha": 6.0}),
+    size_option="rank",
     problem=lora.problem,
 )

@@ -49,5 +49,6 @@ METHOD = Method(
     trainable_parameters=trainable_parameters,
     merge=merge,
     examples=({"rank": 4}, {"rank": 3, "alpha": 6.0}),
+    size_option="rank",
     problem=problem,
 )

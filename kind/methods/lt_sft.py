@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Options(DenseStart):
     """share: of the weights that are kept, K over their number."""
 
-    share: Annotated[float, Field(gt=0, le=1)] = 0.05
+    share: Annotated[float, Field(gt=0, le=1)]
 
 
 def attach(model: DiT, options: Options, task: Adaptation) -> None:
@@ -55,5 +55,6 @@ METHOD = Method(
     trainable_parameters=trainable_parameters,
     routine=routine,
     merge=sara.merge,
-    examples=({}, {"share": 0.3}),
+    size_option="share",
+    examples=({"share": 0.05}, {"share": 0.3}),
 )

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Options(DenseStart):
-    block_size: Annotated[int, Field(ge=2)] = 32
+    block_size: Annotated[int, Field(ge=2)]
 
 
 def attach(model: DiT, options: Options, task: Adaptation) -> None:
@@ -53,6 +53,7 @@ METHOD = Method(
     attach=attach,
     trainable_parameters=trainable_parameters,
     merge=merge,
-    examples=({}, {"block_size": 8}),
+    examples=({"block_size": 32}, {"block_size": 8}),
+    size_option="block_size",
     problem=problem,
 )

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class Options(DenseStart):
     """slot: which `rank` rows of the basis this run has.  basis_seed: the same for runs that are to be added up."""
 
-    rank: Annotated[int, Field(ge=1)] = 8
+    rank: Annotated[int, Field(ge=1)]
     slot: Annotated[int, Field(ge=0)] = 0
     basis_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
@@ -71,6 +71,7 @@ METHOD = Method(
     attach=attach,
     trainable_parameters=trainable_parameters,
     merge=fold_linears,
-    examples=({}, {"rank": 4, "slot": 3}),
+    examples=({"rank": 8}, {"rank": 4, "slot": 3}),
+    size_option="rank",
     problem=problem,
 )

@@ -38,5 +38,6 @@ METHOD = Method(
     trainable_parameters=lora.trainable_parameters,
     merge=merge,
     examples=({"rank": 4},),
+    size_option="rank",
     problem=lora.problem,
 )

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 class Options(DenseStart):
-    """share: of the weights that are trained.  rank_penalty: lambda, the authors' 5e-4."""
+    """share: of the weights that are trained.  rank_penalty: lambda."""
 
-    share: Annotated[float, Field(gt=0, le=1)] = 0.05
-    rank_penalty: Annotated[float, Field(ge=0)] = 5e-4
+    share: Annotated[float, Field(gt=0, le=1)]
+    rank_penalty: Annotated[float, Field(ge=0)]
 
 
 def attach(model: DiT, options: Options, task: Adaptation) -> None:
@@ -66,5 +66,6 @@ METHOD = Method(
     trainable_parameters=trainable_parameters,
     routine=routine,
     merge=merge,
-    examples=({}, {"share": 0.3, "rank_penalty": 0.0}),
+    size_option="share",
+    examples=({"share": 0.05, "rank_penalty": 5e-4}, {"share": 0.3, "rank_penalty": 0.0}),
 )

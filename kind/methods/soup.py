@@ -19,7 +19,7 @@ class Options(DenseStart):
 
     of: Annotated[list[str], Field(min_length=2)]
     choose: Literal["uniform", "greedy"] = "uniform"
-    draws: Annotated[int, Field(ge=1)] = 4
+    draws: Annotated[int, Field(ge=1)]
 
 
 METHOD = Method(
@@ -33,5 +33,5 @@ METHOD = Method(
     attach=full.attach,
     trainable_parameters=full.trainable_parameters,
     combines=True,
-    examples=({"of": ["first", "second"]},),
+    examples=({"of": ["first", "second"], "draws": 2},),
 )

@@ -17,11 +17,10 @@ if TYPE_CHECKING:
 
 
 class Options(DenseStart):
-    """vectors: whether biases are trained too.  vector_rate: their learning rate over that of the shifts; the authors
-    have 1e-6 and 1e-3."""
+    """vectors: whether biases are trained too.  vector_rate: their learning rate over that of the shifts."""
 
     vectors: bool = True
-    vector_rate: Annotated[float, Field(gt=0)] = 1e-3
+    vector_rate: Annotated[float, Field(gt=0)]
 
 
 def attach(model: DiT, options: Options, task: Adaptation) -> None:
@@ -55,5 +54,5 @@ METHOD = Method(
     trainable_parameters=trainable_parameters,
     rate_scales=rate_scales,
     merge=fold_linears,
-    examples=({}, {"vectors": False}),
+    examples=({"vector_rate": 0.01}, {"vectors": False, "vector_rate": 0.01}),
 )

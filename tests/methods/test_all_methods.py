@@ -14,7 +14,7 @@ from kind.artifacts import load_tensors, save_tensors
 from kind.checkpoints import load_adapted, load_start, save_adapted
 from kind.diffusion import Diffusion
 from kind.errors import UserError
-from kind.methods import METHODS, Adaptation
+from kind.methods import METHODS, Adaptation, Outline, Unknown
 from kind.models.dit import LABEL_TABLE, DiT, DiTConfig, renew_label_table, to_diffusers
 from kind.models.factorized import Factorization, make_room
 from kind.models.plain import is_plain
@@ -137,6 +137,30 @@ def test_the_formula_counts_what_is_trained(name, given, starts):
     task = Adaptation(3, SEED)
     counted = sum(p.numel() for p in trained_parameters(model).values()) - model.label_table.numel()
     assert METHODS[name].trainable_parameters(model, options, task) == counted
+
+
+@each_method
+def test_the_formula_says_the_same_before_there_is_a_model_or_says_nothing(name, given, starts):
+    """Sizes are matched by the formula of an outline: what is known of a backbone from the params alone."""
+    model, options = attached(name, given, starts)
+    method, task = METHODS[name], Adaptation(3, SEED)
+    learngenes = start_of(name, starts).model.factorization if method.start == "kind" else None
+    try:
+        found = method.trainable_parameters(Outline(PRESETS["micro/2"], 3, factorization=learngenes), options, task)
+    except Unknown:
+        assert method.size_option is None or "train_dense" in given, "a size must be known beforehand"
+    else:
+        assert found == method.trainable_parameters(model, options, task)
+
+
+@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.size_option])
+def test_a_larger_size_trains_more(name):
+    method, outline = METHODS[name], Outline(PRESETS["micro/2"], 3, factorization=Factorization(8, 0))
+    annotation = str(method.options.model_fields[method.size_option].annotation)
+    sizes = [0.1, 0.2, 0.9] if "float" in annotation else [2, 4, 8, 16]
+    given = [{**method.examples[0], method.size_option: size} for size in sizes]
+    counts = [method.trainable_parameters(outline, method.options(**one), Adaptation(3, 0)) for one in given]
+    assert counts == sorted(counts) and counts[0] < counts[-1]
 
 
 @pytest.mark.parametrize("preset", ["S/2", "B/2", "L/2", "XL/2"])

@@ -11,12 +11,14 @@ from kind.methods import METHODS, Adaptation
 from kind.models.dit import DiT, DiTConfig, build_dit
 from kind.models.factorized import FACTORIZED, factorized_layers
 from kind.models.presets import PRESETS
+from kind.params_methods import METHODS_FILE, method_defaults
 
 SEED = 7
 
 
 def method(name, **options):
-    return METHODS[name], METHODS[name].options(**options)
+    """With its defaults, where no option is given."""
+    return METHODS[name], METHODS[name].options(**method_defaults(METHODS_FILE)[name] | options)
 
 
 @pytest.fixture

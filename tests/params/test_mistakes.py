@@ -10,8 +10,8 @@ from kind.data.sources import SOURCES
 from kind.methods import METHODS
 
 SECTIONS = (
-    "description, seeds, compute, data, model, diffusion, backbones, pretrain, tasks, finetune, methods, ablations, "
-    "replay, sampling, evaluation, analyses"
+    "description, seeds, compute, data, model, diffusion, backbones, pretrain, tasks, finetune, methods, tune, "
+    "ablations, replay, sampling, evaluation, analyses"
 )
 TRAINING = (
     "steps, batch_size, learning_rate, warmup_steps, learning_rate_schedule, weight_decay, gradient_clip, ema_decay, "
@@ -147,7 +147,7 @@ WRONG_VALUES = [
     ("data.letters.options", [1], "data.letters.options: expected a mapping, found [1]"),
     ("data.letters.options.classes", ["A", "C", "E", "A"], "data.letters.options.classes: 'A' named twice, found ['A', "
      "'C', 'E', 'A']"),
-    ("methods.lora.rank", ..., "methods.lora.rank: missing"),
+    ("methods.kind-dense", {}, "methods.kind-dense.num_learngenes: missing"),
     ("methods.kind", None, "methods.kind: expected a mapping of options ({} for the defaults), found nothing"),
     ("methods.kind", [], "methods.kind: expected a mapping of options ({} for the defaults), found []"),
     ("methods", {}, "methods: expected a mapping of names to entries, at least one, found an empty mapping"),

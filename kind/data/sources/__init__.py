@@ -46,6 +46,7 @@ class Source:
     load: reads or draws everything; the same options give the same bytes.  Called only where nothing is missing.
     class_names: the classes in order, or None where only the data can tell.
     class_counts: images of each class, or None where only the data can tell.
+    channels: of the images, or None where only the data can tell.
     missing: what this machine lacks for `load`, a line each: the thing and how to get it.
     """
 
@@ -54,6 +55,7 @@ class Source:
     load: Callable[[Any], RawData]
     class_names: Callable[[Any], tuple[str, ...] | None] = lambda options: None
     class_counts: Callable[[Any], dict[str, int] | None] = lambda options: None
+    channels: Callable[[Any], int | None] = lambda options: None
     missing: Callable[[Any], list[str]] = lambda options: []
 
 

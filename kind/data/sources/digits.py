@@ -43,5 +43,6 @@ SOURCE = Source(
     load=load,
     class_names=lambda options: tuple(COUNTS),
     class_counts=lambda options: dict(COUNTS),
+    channels=lambda options: 1,
     missing=missing,
 )

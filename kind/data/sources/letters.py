@@ -161,5 +161,6 @@ SOURCE = Source(
     load=load,
     class_names=lambda options: tuple(options.classes),
     class_counts=lambda options: dict.fromkeys(options.classes, options.images_per_class),
+    channels=lambda options: 1,
     missing=missing,
 )
