@@ -28,6 +28,10 @@ STATE_FORMAT = 3
 LOG_COLUMNS = ("step", "loss", "learning_rate", "gradient_norm")
 
 
+class Diverged(UserError):
+    """The loss or its gradient is not finite."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """One training run.
@@ -79,7 +83,7 @@ class _State:
 def train(model: DiT, images: Tensor, labels: Tensor, plan: Plan, state_path: Path, label: str) -> Outcome:
     """Train the parameters that require gradients; running it again after a kill goes on where it was.
 
-    images: uint8 [N, C, H, W]; labels: int64 [N] below num_classes.  Raises UserError where the loss is not finite.
+    images: uint8 [N, C, H, W]; labels: int64 [N] below num_classes.  Raises Diverged where the loss is not finite.
     """
     gate = model.gate
     if gate is not None:
@@ -181,7 +185,7 @@ class _Trainer:
         step = self.state.step
         if not math.isfinite(loss) or not math.isfinite(norm):
             last = f"; last finite loss {self.state.log[-1]['loss']:g}" if self.state.log else ""
-            raise UserError(
+            raise Diverged(
                 f"{self.label}: the loss or its gradient is not finite in steps {step - len(losses) + 1} to {step}, "
                 f"learning rate {rate:g}{last}",
                 hint="lower the learning rate, lengthen the warm-up or set gradient_clip",

@@ -43,6 +43,12 @@ class Context:
             )
         return backbone
 
+    def choose_task(self, name: str) -> Any:
+        """A task of the tables, or one that learning rates are chosen on."""
+        if self.experiment.tune and name in self.experiment.tune.tasks:
+            return self.experiment.task(name)
+        return self.choose("tasks", name)
+
     def choose_seed(self, seed: int) -> int:
         """A seed of the experiment: another one would leave a run that no table reads."""
         seeds = self.experiment.seeds
@@ -55,7 +61,7 @@ class Context:
 
     def task_data(self) -> list[str]:
         """Names of the data sets that tasks use, each once."""
-        return list(dict.fromkeys(task.data for task in self.experiment.tasks.values()))
+        return list(dict.fromkeys(task.data for task in self.experiment.all_tasks().values()))
 
     @property
     def device_key(self) -> str:
@@ -73,18 +79,19 @@ class Context:
         return path
 
 
-def add_shared_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+def add_shared_arguments(parser: argparse.ArgumentParser, *, required: bool = True, recipe: bool = True) -> None:
     parser.add_argument(
         "--experiment", required=required, metavar="NAME", help="params/NAME.yaml, or the path of a params file"
     )
     parser.add_argument(
         "--results", default="results", metavar="FOLDER", help="results lie in FOLDER/NAME (default: %(default)s)"
     )
-    parser.add_argument(
-        "--recipe",
-        metavar="DIGEST",
-        help="what was planned; refuse to run if the params have changed since",
-    )
+    if recipe:
+        parser.add_argument(
+            "--recipe",
+            metavar="DIGEST",
+            help="what was planned; refuse to run if the params have changed since",
+        )
 
 
 def read_context(arguments: argparse.Namespace) -> Context:
@@ -92,4 +99,6 @@ def read_context(arguments: argparse.Namespace) -> Context:
     experiment = load_experiment(path)
     for library in ("OMP", "OPENBLAS", "MKL"):  # read when numpy and torch are imported, which is later
         os.environ[f"{library}_NUM_THREADS"] = str(experiment.compute.threads)
-    return Context(experiment, Layout(Path(arguments.results) / experiment.name), path, arguments.recipe)
+    return Context(
+        experiment, Layout(Path(arguments.results) / experiment.name), path, getattr(arguments, "recipe", None)
+    )

@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> None:
             layout.judge(this.task),
             layout.record(layout.reference(this.task).parent, this.task),
             *(layout.record(this.folder, stage) for stage in ("finetune", "sample")),
-            *layout.data_files(context.experiment.tasks[this.task].data),
+            *layout.data_files(context.experiment.task(this.task).data),
         ],
         outputs=[layout.metrics(this.folder)],
         record=layout.record(this.folder, "evaluate"),
@@ -60,7 +60,7 @@ def measure(this: Run) -> None:
 
     context = this.context
     experiment, layout = context.experiment, context.layout
-    task = experiment.tasks[this.task]
+    task = experiment.task(this.task)
     finetuned = read_record(layout.record(this.folder, "finetune"), "training", "parameters")
     drawn = read_record(layout.record(this.folder, "sample"), "precision")
     described = read_record(layout.record(layout.reference(this.task).parent, this.task), "judge")
@@ -102,7 +102,7 @@ def measure(this: Run) -> None:
         "seed": this.seed,
         "protocol": protocol,
         "protocol_hash": digest(protocol),
-        "final_step": experiment.finetune.steps,
+        "final_step": this.steps[-1],
         "steps": {str(step): values for step, values in curve.items()},
         **final,
         "judge": described["judge"],

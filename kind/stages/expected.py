@@ -37,7 +37,7 @@ def check_adapted(this: Run, path: Path) -> None:
     header = read_header(path)
     wanted = {
         "method": this.method.name,
-        "classes": list(this.context.experiment.tasks[this.task].classes),
+        "classes": list(this.context.experiment.task(this.task).classes),
         "seed": this.seed,
     }
     if header.get("method") == this.method.name:

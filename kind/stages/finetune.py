@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from kind import recipes
-from kind.stages.job import Job
+from kind.stages.job import Job, read_record
 from kind.stages.run_arguments import Run, add_run_arguments, read_run
 
 EXAMPLE = "python -m kind finetune --experiment smoke --task novel --method kind --seed 0"
@@ -19,13 +20,12 @@ def run(arguments: argparse.Namespace) -> None:
     this = read_run(arguments)
     context = this.context
     experiment, layout = context.experiment, context.layout
-    task, steps = experiment.tasks[this.task], experiment.curve_steps()
+    task, steps = experiment.task(this.task), this.steps
     job = Job(
         recipe=recipes.finetune(experiment, *this.name),
         inputs=[
             *layout.data_files(task.data),
-            *([this.start] if this.start else []),
-            *([this.replay] if this.replay else []),
+            *(path for path in (this.start, this.replay, this.tuned) if path),
             *(path for member in this.members for path in layout.adapted_files(member.folder, steps)[:-1]),
         ],
         outputs=layout.adapted_files(this.folder, steps),
@@ -45,12 +45,13 @@ def train(this: Run, job: Job) -> dict:
     from kind.stages.expected import check_backbone
     from kind.stages.images import load_shots
     from kind.stages.replay import load_replay
-    from kind.stages.training_job import check_images, fresh_config, run_training, write_history
+    from kind.stages.training_job import check_images, fresh_config, run_training, try_training, write_history
     from kind.training_routine import routine_of
 
     context, method, options = this.context, this.method, this.options
     experiment, layout = context.experiment, context.layout
-    task, settings = experiment.tasks[this.task], experiment.finetune
+    task, settings = experiment.task(this.task), experiment.training(this.task)
+    rate = None if method.combines else options.learning_rate or settings.learning_rate or chosen_rate(this.tuned)
     data = load_shots(context, task)
     config = fresh_config(context, data, len(task.classes)) if method.start is None else None
     if this.start:
@@ -73,18 +74,18 @@ def train(this: Run, job: Job) -> dict:
 
         outcome, made = cook(this, start, model)
     else:
-        made = {}
-        outcome = run_training(
+        made, fit = {}, try_training if experiment.is_for_tuning(this.task) else run_training
+        outcome = fit(
             context,
             model,
             data,
             diffusion,
             settings,
-            learning_rate=options.learning_rate or settings.learning_rate,
+            learning_rate=rate,
             seed=this.seed,
             recipe=job.identity,
             null_gate=null_gate,
-            snapshot_steps=tuple(experiment.curve_steps()),
+            snapshot_steps=tuple(this.steps),
             state=job.state,
             label=f"finetune {this.task} {this.label} seed {this.seed}",
             routine=routine_of(method, options, settings.steps, this.seed),
@@ -111,12 +112,26 @@ def train(this: Run, job: Job) -> dict:
     return {
         "num_images": len(data),
         "training": {
-            "learning_rate": None if method.combines else options.learning_rate or settings.learning_rate,
+            "learning_rate": rate,
             "num_images": len(data),
             "precision": outcome.precision,
             "null_gate": null_gate if model.gate is not None else None,
+            **origins(this),
+            **({"diverged": outcome.cost["diverged"]} if "diverged" in outcome.cost else {}),
         },
         "parameters": parameters | describe_cost(merged),
         "trained": sorted(trained),
         **made,
     }
+
+
+def chosen_rate(path: Path) -> float:
+    """The rate that tuning chose."""
+    return float(read_record(path, "learning_rate")["learning_rate"])
+
+
+def origins(this: Run) -> dict:
+    """Where rate and size come from, if from a choice that the params leave open."""
+    match = this.context.experiment.match(this.label, this.task)
+    tuned = {"learning_rate_from": str(this.tuned.relative_to(this.context.layout.root))} if this.tuned else {}
+    return tuned | ({"match": match.to_dict()} if match else {})

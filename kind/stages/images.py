@@ -44,16 +44,16 @@ def held_out_tensors(context: Context, task: Task) -> tuple[torch.Tensor, torch.
     return torch.from_numpy(found.images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(found.labels)
 
 
-def reference_images(context: Context, task: Task) -> LabelledImages:
+def reference_images(context: Context, name: str) -> LabelledImages:
     """The protocol's reference set of a task, cut to `num_reference` class-balanced images where it says so."""
-    evaluation = context.experiment.evaluation
-    images = load_images(context, task.data, evaluation.reference, task.classes)
-    count = evaluation.num_reference
+    evaluation, task = context.experiment.evaluation, context.experiment.task(name)
+    split, count = context.experiment.reference_set(name)
+    images = load_images(context, task.data, split, task.classes)
     if count is None:
         return images
     if count > len(images):
         raise UserError(
-            f"evaluation.num_reference: {count} asked, but the {evaluation.reference} images of {task.data} hold "
+            f"evaluation.num_reference: {count} asked, but the {split} images of {task.data} hold "
             f"{len(images)} of the classes {', '.join(task.classes)}",
             hint="lower num_reference, or enlarge the split",
         )
@@ -76,7 +76,7 @@ def images_of_all_tasks(context: Context, split: str) -> LabelledImages:
     images, labels, names = [], [], []
     for data in context.task_data():
         used = dict.fromkeys(
-            name for task in context.experiment.tasks.values() if task.data == data for name in task.classes
+            name for task in context.experiment.all_tasks().values() if task.data == data for name in task.classes
         )
         part = load_images(context, data, split, list(used))
         images.append(part.images)

@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     context = read_context(arguments)
     layout, name = context.layout, arguments.task
-    task = context.choose("tasks", name)
+    task = context.choose_task(name)
     Job(
         recipe=recipes.reference(context.experiment, name),
         inputs=[context.extractor_weights(), *layout.data_files(task.data)],
@@ -38,11 +38,11 @@ def build(context: Context, name: str) -> dict:
     from kind.stages.images import load_images, qualified, reference_images
 
     experiment, layout = context.experiment, context.layout
-    task = experiment.tasks[name]
+    task = experiment.task(name)
     prepare_torch(experiment.compute.threads)
     device = str(choose_device(experiment.compute.device, context.device_key))
     extractor = load_extractor(context.extractor_weights(), device=device)
-    real = reference_images(context, task)
+    real = reference_images(context, name)
     names = qualified(task.data, real.class_names)
     reference = build_reference(real.images, real.labels, names, extractor, experiment.evaluation.batch_size)
     save_reference(layout.reference(name), reference, recipes.reference(experiment, name)["protocol"])

@@ -33,7 +33,18 @@ class Run:
 
     @property
     def options(self) -> MethodOptions:
-        return self.context.experiment.method_options(self.label)
+        return self.context.experiment.method_options(self.label, self.task)
+
+    @property
+    def tuned(self) -> Path | None:
+        """The file that holds the learning rate, where tuning chooses it."""
+        chosen = self.label in self.context.experiment.tuned()
+        return self.context.layout.tuned(self.label) if chosen else None
+
+    @property
+    def steps(self) -> list[int]:
+        """Evaluated steps; the last is the end."""
+        return self.context.experiment.curve_steps(self.task)
 
     @property
     def start(self) -> Path | None:
@@ -63,7 +74,7 @@ class Run:
 
     def sample_counts(self) -> dict[int, int]:
         """How many images are drawn after each evaluated step; the last is the full number."""
-        sampling, steps = self.context.experiment.sampling, self.context.experiment.curve_steps()
+        sampling, steps = self.context.experiment.sampling, self.steps
         counts = dict.fromkeys(steps, sampling.curve_num_samples or sampling.num_samples)
         counts[steps[-1]] = sampling.num_samples
         return counts
@@ -83,6 +94,9 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
 
 def read_run(arguments: argparse.Namespace) -> Run:
     context = read_context(arguments)
-    context.choose("tasks", arguments.task)
-    context.choose("methods", arguments.method)
-    return Run(context, arguments.task, arguments.method, context.choose_seed(arguments.seed))
+    name = arguments.task, arguments.method, arguments.seed
+    if name not in context.experiment.all_runs():  # then one of these says why
+        context.choose("tasks", arguments.task)
+        context.choose("methods", arguments.method)
+        context.choose_seed(arguments.seed)
+    return Run(context, *name)

@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     this = read_run(arguments)
     context = this.context
-    layout, steps = context.layout, context.experiment.curve_steps()
+    layout, steps = context.layout, this.steps
     raw = [layout.raw_adapted(this.folder)] if context.experiment.sampling.weights == "raw" else []
     adapted = [layout.adapted(this.folder, step) for step in steps]
     job = Job(
@@ -50,8 +50,8 @@ def draw(this: Run, job: Job) -> dict:
 
     context = this.context
     experiment, layout = context.experiment, context.layout
-    protocol, compute, steps = experiment.sampling, experiment.compute, experiment.curve_steps()
-    guidance = experiment.tasks[this.task].guidance_scale
+    protocol, compute, steps = experiment.sampling, experiment.compute, this.steps
+    task = experiment.task(this.task)
     prepare_torch(compute.threads)
     device = choose_device(compute.device, context.device_key)
     precision = choose_precision(compute.precision, device)
@@ -62,7 +62,7 @@ def draw(this: Run, job: Job) -> dict:
     for step, paths in this.shards().items():
         weights = this.final_weights if step == steps[-1] else layout.adapted(this.folder, step)
         loaded, count = None, this.sample_counts()[step]
-        labels = balanced_labels(count, len(experiment.tasks[this.task].classes))
+        labels = balanced_labels(count, len(task.classes))
         for index, path in enumerate(paths):
             kept, first = waiting / f"{step}_{path.name}", index * protocol.shard_size
             drawn[kept] = path
@@ -80,7 +80,7 @@ def draw(this: Run, job: Job) -> dict:
                 chosen,
                 derive_seed(protocol.seed, this.seed),
                 first=first,
-                guidance_scale=guidance,
+                guidance_scale=task.guidance_scale,
                 null_gate=loaded.header["null_gate"],
                 precision=precision,
                 label=f"sample {this.task} {this.label} seed {this.seed} step {step}",

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from kind.adaptation import trained_parameters
 from kind.artifacts import digest, write_csv, write_json
 from kind.data.prepared import LabelledImages
 from kind.devices import choose_device, choose_precision, prepare_torch
@@ -15,7 +16,7 @@ from kind.errors import UserError
 from kind.models.dit import DiT, DiTConfig
 from kind.params import Training
 from kind.stages.context import Context
-from kind.training import Outcome, Plan, train
+from kind.training import Diverged, Outcome, Plan, train
 
 
 def fresh_config(context: Context, data: LabelledImages, num_classes: int) -> DiTConfig:
@@ -85,6 +86,22 @@ def run_training(
     if model.gate is not None:
         model.gate.recompute = compute.recompute == "hidden"
     return train(model.to(device), images, torch.from_numpy(data.labels), plan, state / "training.pt", label)
+
+
+def try_training(context: Context, model: DiT, *arguments: Any, snapshot_steps: tuple[int, ...], **how: Any) -> Outcome:
+    """`run_training` for a trial: where training diverges the start is what is left, and the cost says why."""
+    start = {name: parameter.detach().clone() for name, parameter in trained_parameters(model).items()}
+    try:
+        return run_training(context, model, *arguments, snapshot_steps=snapshot_steps, **how)
+    except Diverged as error:
+        print(f"note: {error}", flush=True)
+        with torch.no_grad():
+            for name, parameter in trained_parameters(model).items():
+                parameter.copy_(start[name])
+        compute = context.experiment.compute
+        precision = choose_precision(compute.precision, choose_device(compute.device, context.device_key))
+        why = {"diverged": str(error).splitlines()[0]}
+        return Outcome(dict.fromkeys(snapshot_steps, start), start, [], why, precision)
 
 
 def write_history(outcome: Outcome, folder: Path) -> None:

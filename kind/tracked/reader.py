@@ -213,6 +213,8 @@ def run_params(jobs: Mapping[str, Any]) -> dict[str, Any]:
     """The recipes of a run, flat: options and training settings by their own names, the others with a prefix."""
     recipe = jobs["finetune"]["recipe"]
     settings = recipe["finetune"]
+    if settings["learning_rate"] is None:  # chosen by tuning: the record has it when training has ended
+        settings = settings | {"learning_rate": jobs["finetune"].get("training", {}).get("learning_rate")}
     options = {key if key not in settings else f"options.{key}": value for key, value in recipe["options"].items()}
     options.pop("options.learning_rate", None)  # the settings hold the rate that is used
     params = {"method": recipe["method"], **options, **settings, "seed": recipe["seed"]}

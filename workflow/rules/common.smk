@@ -45,7 +45,7 @@ wildcard_constraints:
     data="[A-Za-z0-9_-]+",
     backbone="[A-Za-z0-9_-]+",
     task="[A-Za-z0-9_-]+",
-    method="[A-Za-z0-9_-]+",
+    method="[A-Za-z0-9_-]+(@[0-9]+)?",  # a trial has a number
     seed="[0-9]+",
 
 

@@ -18,7 +18,7 @@ rule prepare:
 
 
 def data_of_all_tasks(wildcards):
-    used = dict.fromkeys(task.data for task in experiment_of(wildcards).tasks.values())
+    used = dict.fromkeys(task.data for task in experiment_of(wildcards).all_tasks().values())
     return [path for data in used for path in layout_of(wildcards).data_files(data)]
 
 
@@ -46,7 +46,7 @@ def trained_extractor(wildcards):
 
 
 def data_of_task(wildcards):
-    return layout_of(wildcards).data_files(experiment_of(wildcards).tasks[wildcards.task].data)
+    return layout_of(wildcards).data_files(experiment_of(wildcards).task(wildcards.task).data)
 
 
 rule reference:

@@ -24,12 +24,19 @@ def members_of(wildcards):
     return [layout_of(wildcards).record(run, "finetune") for run in runs]
 
 
+def chosen_rate(wildcards):
+    """What tuning found, where the params leave the learning rate open."""
+    chosen = wildcards.method in experiment_of(wildcards).tuned()
+    return [layout_of(wildcards).tuned(wildcards.method)] if chosen else []
+
+
 rule finetune:
     input:
         start_of,
         replay_of,
         members_of,
         data_of_task,
+        chosen_rate,
     output:
         directory(ANY.adapted_folder(RUN)),
         RUN / "train.csv",

@@ -11,13 +11,14 @@ def results_of_all_runs(wildcards):
         *(layout.record(layout.backbone(name), "pretrain") for name in experiment.backbones),
         *(layout.reference(task) for task in experiment.tasks),
         *layout.analysis_files(experiment),
+        *(layout.tuned(label) for label in experiment.tuned()),
     ]
 
 
 def results_of(name):
     """The whole of an experiment.  The report alone is no proof of the rest: git has it where nobody ran anything."""
     experiment, layout = EXPERIMENTS[name][1], LAYOUTS[name]
-    data = dict.fromkeys([experiment.pretrain.data, *(task.data for task in experiment.tasks.values())])
+    data = dict.fromkeys([experiment.pretrain.data, *(task.data for task in experiment.all_tasks().values())])
     runs = [layout.run(*run) for run in experiment.runs()]
     methods = {label: METHODS[experiment.method_name(label)] for label in experiment.methods}
     taken_apart = {experiment.backbone_of(label) for label, method in methods.items() if method.start == "kind"}
@@ -29,6 +30,7 @@ def results_of(name):
         *(place(each) for each in sorted(taken_apart) for place in (layout.learngenes, layout.tailor_folder)),
         *(place(run) for run in runs for place in (layout.adapted_folder, layout.sample_folder, layout.metrics)),
         *layout.analysis_files(experiment),
+        *(layout.tuned(label) for label in experiment.tuned()),
         *([layout.extractor] if experiment.evaluation.extractor.type == "trained" else []),
     ]
 

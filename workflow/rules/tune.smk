@@ -1,0 +1,25 @@
+# The learning rate of each methods entry that has none: the best of its trials.  Trials are runs like any other.
+
+
+def metrics_of_trials(wildcards):
+    experiment, layout = experiment_of(wildcards), layout_of(wildcards)
+    return [layout.metrics(layout.run(*trial)) for trial in experiment.trials(wildcards.method)]
+
+
+rule choose:
+    input:
+        metrics_of_trials,
+    output:
+        ANY.tuned("{method}"),
+        record=ANY.record(ANY.tuned("{method}").parent, "{method}.choose"),
+    params:
+        file=params_file,
+        recipe=recipe("choose", "method"),
+    log:
+        ANY.log("choose", "{method}"),
+    wildcard_constraints:
+        method="[A-Za-z0-9_-]+",
+    message:
+        "{wildcards.experiment}: choose the learning rate of {wildcards.method}"
+    shell:
+        command("choose", "method")
