@@ -21,7 +21,9 @@ STAGES = {
     "sample": "draw images from an adapted model",
     "evaluate": "compare samples with the reference",
     "analyse": "what adaptation did to the weights; adapted models put together",
+    "choose": "choose a method's learning rate from its trials",
     "report": "tables, plots, grids and the page of an experiment",
+    "compare": "each method's best within a budget of steps, parameters or time",
     "track": "bring an experiment's files into MLflow",
     "check": "check params files and what they need on this machine",
 }

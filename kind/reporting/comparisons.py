@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -26,6 +27,13 @@ def metric_names(runs: Iterable[RunRecord]) -> dict[str, str | None]:
         for name in run.values:
             names[name] = names.get(name) or directions.get(name)
     return names
+
+
+def curve_metric(runs: Iterable[RunRecord], base: str) -> str | None:
+    """The name that most curve points have this metric under: they may use fewer samples than the final table."""
+    names = [name for run in runs for values in run.curve.values() for name in values]
+    counts = Counter(name for name in names if metric_label(name).base == base)
+    return max(counts, key=counts.__getitem__) if counts else None
 
 
 def headline_metrics(runs: Iterable[RunRecord], headline: Sequence[str]) -> list[str]:

@@ -42,7 +42,7 @@ class TaskSection:
     cost: Table
     memorisation: Table | None
     panels: Sequence[Panel]
-    trade_off: Plot | None
+    trade_offs: Sequence[Plot]
     plots: Sequence[Plot]
 
 
@@ -57,6 +57,7 @@ class Page:
     methods: Mapping[str, Mapping[str, Any]]
     training: Mapping[str, Mapping[str, Any]]  # "Fine-tuning" and "Pre-training" -> their params
     styles: Mapping[str, Style]
+    choices: Sequence[Table]  # of learning rates and sizes, where the params leave them open
     overview: Table
     sections: Sequence[TaskSection]
     backbones: Sequence[BackboneRecord]

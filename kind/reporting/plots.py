@@ -1,4 +1,4 @@
-"""Plots: losses against step, metrics against step, quality against trainable parameters.
+"""Plots: losses against step, metrics against step, quality against what it costs.
 
 One panel a figure, small enough for a phone's width; names stand at the ends of the lines instead of in a legend.
 """
@@ -105,8 +105,10 @@ def line_plot(
     return _render(folder, name, draw, title, subtitle, alt, longest=max(len(one.label) for one in series))
 
 
-def trade_off_plot(folder: Path, name: str, series: Sequence[Series], title: str, subtitle: str) -> Plot | None:
-    """Quality (y) against trainable parameters (x, log): the mean as a large mark, each seed as a small one."""
+def trade_off_plot(
+    folder: Path, name: str, series: Sequence[Series], title: str, subtitle: str, cost: str
+) -> Plot | None:
+    """Quality (y) against a cost (x, log): the mean as a large mark, each seed as a small one."""
     series = [one for one in series if any(one.seeds)]
     if not series:
         return None
@@ -127,12 +129,12 @@ def trade_off_plot(folder: Path, name: str, series: Sequence[Series], title: str
             axes.set_xscale("symlog", linthresh=max(1.0, min((x for x in xs if x > 0), default=1.0)))
         _scale(axes, [y for one in series for seed in one.seeds for _, y in seed])
         _log_ticks(axes.xaxis, *axes.get_xlim())
-        axes.set_xlabel("trainable parameters (log scale)")
+        axes.set_xlabel(f"{cost} (log scale)")
         names = [(one.label, one.style, x, y) for one, (x, y) in points]
         end_labels(axes, names, tied=False) if listed else point_labels(axes, names)
 
-    where = "; ".join(f"{one.label} {y:.4g} with {tick(x)}" for one, (x, y) in points)
-    alt = f"Scatter plot of {title.lower()} against the number of trainable parameters: {where}."
+    where = "; ".join(f"{one.label} {y:.4g} at {tick(x)}" for one, (x, y) in points)
+    alt = f"Scatter plot of {title.lower()} against {cost}: {where}."
     longest = max(len(one.label) for one in series) if listed else 0
     return _render(folder, name, draw, title, subtitle, alt, longest)
 

@@ -10,9 +10,12 @@ from kind.artifacts import write_csv, write_json, write_text
 from kind.methods import METHODS
 from kind.reporting import grids, plots
 from kind.reporting.analyses import analysis_section, load_analyses
+from kind.reporting.budgets import seconds_of, trainable
+from kind.reporting.choices import load_choices, match_table, tuning_table
 from kind.reporting.comparisons import (
     HEADLINE,
     cost_table,
+    curve_metric,
     headline_metrics,
     memorisation_table,
     metric_names,
@@ -36,7 +39,10 @@ from kind.reporting.tables import with_note, write_table
 
 __all__ = ["HEADLINE", "load_runs", "write_report"]
 
-# Metric prefixes that get plots; the first that an experiment has is its primary metric.
+TRADE_OFFS = {  # file name -> in the title, on the axis, its value for a run
+    "trade_off": ("size", "trainable parameters", trainable),
+    "trade_off_time": ("time", "seconds of training", lambda run: seconds_of(run, run.final_step)),
+}
 
 
 def write_report(
@@ -49,10 +55,12 @@ def write_report(
     methods: Mapping[str, Mapping[str, Any]],
     command: str,
     headline: Sequence[str] = HEADLINE,
+    tuned: Sequence[str] = (),
 ) -> None:
     """Tables, plots, grids and `index.html` in `output`, from the runs under `folder` (results/<experiment>).
 
-    tasks: name -> its params, with the list `classes`; methods: label -> its params; command: what repeats all.
+    tasks: name -> its params, with the list `classes`; methods: label -> its params; command: what repeats all; tuned:
+    the methods whose learning rate was chosen by trials.
     Raises UserError if a run's file is missing, or if the runs of a task have no common protocol.
     """
     folder, output = Path(folder), Path(output)
@@ -64,6 +72,7 @@ def write_report(
     write_csv(output / "curves.csv", curve_rows(experiment, runs), _curve_columns(runs))
     write_json(output / "means.json", mean_values(runs))
 
+    choices = {"tuning": tuning_table(load_choices(folder, tuned)), "matches": match_table(runs)}
     summary = {
         "overview": overview_table(runs, tasks, methods, seeds, headline),
         "cost": cost_table("Cost of every run", runs, methods, seeds, by_task=True),
@@ -71,7 +80,7 @@ def write_report(
     }
     note = overcomplete_note(params.get("backbones") or {}, methods)
     summary = {name: with_note(table, note) for name, table in summary.items()}
-    for name, table in summary.items():
+    for name, table in (summary | choices).items():
         if table:
             write_table(table, output / "summary", name)
 
@@ -98,7 +107,7 @@ def write_report(
                     note,
                 ),
                 panels=panels,
-                trade_off=_trade_off(output / "plots", task, of_task, styles, metrics[0]),
+                trade_offs=_trade_offs(output / "plots", task, of_task, styles, metrics[0]),
                 plots=_task_plots(output / "plots", task, of_task, styles, metrics),
             )
         )
@@ -110,6 +119,7 @@ def write_report(
         methods=methods,
         training={"Fine-tuning": params.get("finetune") or {}, "Pre-training": params.get("pretrain") or {}},
         styles=styles,
+        choices=[table for table in choices.values() if table],
         overview=summary["overview"],
         sections=sections,
         backbones=backbones,
@@ -144,18 +154,21 @@ def _task_plots(
     return [plot for plot in made if plot]
 
 
-def _trade_off(
+def _trade_offs(
     folder: Path, task: str, runs: Sequence[RunRecord], styles: Mapping[str, Style], metric: str
-) -> plots.Plot | None:
-    """Quality against trainable parameters."""
-    label = metric_label(metric)
-    series = []
-    for method in styles:
-        chosen = select(runs, method=method)
-        pairs = [(number(run.part("parameters").get("trainable")), number(run.values.get(metric))) for run in chosen]
-        series.append(plots.Series(method, styles[method], [[pair] for pair in pairs if None not in pair]))
-    title = f"{task}: {in_sentence(label.with_arrow(metric_names(runs)[metric]))} against size"
-    return plots.trade_off_plot(folder, f"{task}_trade_off", series, title, metric)
+) -> list[plots.Plot]:
+    """Quality against trainable parameters, and against the time of training."""
+    words = in_sentence(metric_label(metric).with_arrow(metric_names(runs)[metric]))
+    made = []
+    for name, (short, axis, cost) in TRADE_OFFS.items():
+        series = []
+        for method in styles:
+            pairs = [(cost(run), number(run.values.get(metric))) for run in select(runs, method=method)]
+            series.append(plots.Series(method, styles[method], [[pair] for pair in pairs if None not in pair]))
+        made.append(plots.trade_off_plot(
+            folder, f"{task}_{name}", series, f"{task}: {words} against {short}", metric, axis
+        ))  # fmt: skip
+    return [plot for plot in made if plot]
 
 
 def _metric_curve(
@@ -164,15 +177,9 @@ def _metric_curve(
     """Curve points may use fewer samples than the final table: one metric name a plot, never a mix."""
     label = metric_label(metric)
     runs = [run for chosen in by_method.values() for run in chosen]
-    counts: dict[str, int] = {}
-    for run in runs:
-        for values in run.curve.values():
-            for name in values:
-                if metric_label(name).base == label.base:
-                    counts[name] = counts.get(name, 0) + 1
-    if not counts:
+    name = curve_metric(runs, label.base)
+    if name is None:
         return None
-    name = max(counts, key=counts.__getitem__)
     series = []
     for method, chosen in by_method.items():
         each = [[(step, number(values.get(name))) for step, values in run.curve.items()] for run in chosen]

@@ -31,6 +31,7 @@ def run(arguments: argparse.Namespace) -> None:
             seeds=experiment.seeds,
             tasks=plain["tasks"],
             methods=plain["methods"],
+            tuned=experiment.tuned(),
             command=f"snakemake --profile local --config experiment={experiment.name}",
         )
 
@@ -44,6 +45,7 @@ def run(arguments: argparse.Namespace) -> None:
             *(layout.record(layout.backbone(name), "pretrain") for name in experiment.backbones),
             *(layout.reference(task) for task in experiment.tasks),
             *layout.analysis_files(experiment),
+            *(layout.tuned(label) for label in experiment.tuned()),
         ],
         outputs=layout.report_files(),
         record=layout.record(layout.report, "report"),

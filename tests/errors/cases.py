@@ -33,13 +33,20 @@ PREPARE, TRAIN_EXTRACTOR, MAKE_REFERENCE = (
 PRETRAIN, EXTRACT = ("pretrain", "--backbone", "dense"), ("extract", "--backbone", "kind")
 FINETUNE, SAMPLE, EVALUATE = ("finetune", *FULL), ("sample", *FULL), ("evaluate", *FULL)
 FINETUNE_KIND, SAMPLE_KIND = ("finetune", *KIND), ("sample", *KIND)
-REPORT = ("report",)
 WEIGHTS, INTERFERENCE = (
     ("analyse", "--analysis", "weights", "--task", "novel"),
     ("analyse", "--analysis", "interference"),
 )
 ASKED = ("  curve: [0.4]\n", "  curve: [0.4]\nanalyses: {weights: {}}\n")
 WEIGHTS_TABLE = "analyses/weights_novel.csv"
+REPORT, CHOOSE = ("report",), ("choose", "--method", "full")
+OPEN_RATES = (
+    ("finetune: {steps: 3, batch_size: 8, learning_rate: 1.0e-3", "finetune: {steps: 3, batch_size: 8"),
+    (
+        "methods:",
+        "tune: {tasks: {practice: {data: digits, classes: [5, 6]}}, learning_rate: [0.1, 0.2], seed: 5}\nmethods:",
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -676,6 +683,55 @@ CASES = [
         "finetune novel full seed 0: the loss or its gradient is not finite in steps 1 to 3, learning rate 1e+38\n"
         "  -> lower the learning rate, lengthen the warm-up or set gradient_clip",
     ),
+    # --- choices that the params leave open
+    Case(
+        "nothing to choose",
+        lambda p: None,
+        CHOOSE,
+        "tiny.yaml: no learning rate is to be chosen for full: there is no `tune` section\n"
+        "  -> the stage is for entries whose rate `tune` leaves open",
+    ),
+    Case(
+        "a choice for an entry that has its rate",
+        lambda p: p.edit(*OPEN_RATES, ("methods: {full: {}", "methods: {full: {learning_rate: 1.0e-3}")),
+        CHOOSE,
+        "tiny.yaml: no learning rate is to be chosen for full: methods.full has a learning rate of its own\n"
+        "  -> the stage is for entries whose rate `tune` leaves open",
+    ),
+    Case(
+        "a choice before its trials",
+        lambda p: p.edit(*OPEN_RATES),
+        CHOOSE,
+        "missing input: results/tiny/runs/practice/full@1/seed_5/metrics.json, "
+        "results/tiny/runs/practice/full@2/seed_5/metrics.json\n  -> run the stages that write it first, or snakemake",
+    ),
+    Case(
+        "a run before the choice of its rate",
+        lambda p: p.edit(*OPEN_RATES),
+        FINETUNE,
+        "missing input: results/tiny/tuning/full.json\n  -> run the stages that write it first, or snakemake",
+    ),
+    Case(
+        "a choice without a rate",
+        lambda p: (p.edit(*OPEN_RATES), _write(p, "tuning/full.json", "{}")),
+        FINETUNE,
+        "results/tiny/tuning/full.json: a record without learning_rate; it holds nothing\n"
+        "  -> cut off or changed after it was written: delete it, then run snakemake, or the stage that writes it, again",
+    ),
+    Case(
+        "a comparison by a metric that there is not",
+        lambda p: None,
+        ("compare", "--metric", "fid"),
+        "task novel: no metric is fid; the runs have fd_digits_20_vs_30...\n"
+        "  -> give one of these names, or how one begins: fd, sfd, kd, precision",
+    ),
+    Case(
+        "a comparison of runs that are not there",
+        lambda p: p.remove(f"{RUN}/metrics.json"),
+        ("compare",),
+        "the report needs 6 files of 2 runs; 1 missing:\n  results/tiny/runs/novel/full/seed_0/metrics.json\n"
+        "  -> run finetune, sample and evaluate for these runs (the Snakemake command does), then report again",
+    ),
 ]
 
 
@@ -714,3 +770,8 @@ def _file_for_folder(place: Place) -> None:
 
     shutil.rmtree(place.results / "data" / "digits")
     (place.results / "data" / "digits").write_text("")
+
+
+def _write(place: Place, name: str, text: str) -> None:
+    (place.results / name).parent.mkdir(parents=True)
+    (place.results / name).write_text(text)

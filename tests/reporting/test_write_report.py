@@ -71,7 +71,16 @@ def test_all_files_are_written(finished):
     }
     for task in synthetic.TASKS:
         expected |= {f"tables/{task}.{suffix}" for suffix in ("csv", "md", "tex")} | {f"grids/{task}.png"}
-        curves = ("fd_digits", "sfd_digits", "precision_digits", "recall_digits", "accuracy_svc", "loss", "trade_off")
+        curves = (
+            "fd_digits",
+            "sfd_digits",
+            "precision_digits",
+            "recall_digits",
+            "accuracy_svc",
+            "loss",
+            "trade_off",
+            "trade_off_time",
+        )
         expected |= {f"plots/{task}_{name}.{suffix}" for name in curves for suffix in ("png", "svg")}
     expected |= {f"summary/{n}.{s}" for n in ("overview", "cost", "memorisation") for s in ("csv", "md", "tex")}
     assert names == expected

@@ -1,0 +1,79 @@
+"""Open learning rates and a matched size through the real Snakefile: tests/workflow/tuned.yaml."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+
+import pytest
+from workspace import Workspace
+
+from kind.artifacts import read_json
+from kind.layout import Layout
+
+TUNED = Path(__file__).with_name("tuned.yaml")
+
+
+@pytest.fixture
+def tuned(tmp_path) -> Workspace:
+    """A working folder with tuned.yaml in the place of mini.yaml."""
+    (tmp_path / "params").mkdir()
+    shutil.copy(TUNED, tmp_path / "params" / "mini.yaml")
+    return Workspace(tmp_path)
+
+
+def test_trials_come_before_the_choice_and_the_choice_before_the_runs(tuned):
+    run = tuned.snakemake("--dry-run")
+    assert run.code == 0, run.output
+    jobs = {
+        "prepare": 1,
+        "extractor": 1,
+        "reference": 2,
+        "pretrain": 2,
+        "extract": 1,
+        "choose": 2,
+        "report": 1,
+        "all": 1,
+    }
+    assert run.planned == jobs | dict.fromkeys(("finetune", "sample", "evaluate"), 4 + 3)
+    for place in ("practice with lora@1, seed 0", "practice with bitfit@2, seed 0", "novel with lora, seed 1"):
+        assert f"finetune {place}" in run.output
+    assert "practice with kind" not in run.output and "seed 1" not in run.output.partition("novel with")[0]
+
+
+@pytest.mark.slow
+def test_a_run_ends_with_chosen_rates_in_records_and_report(tuned):
+    run = tuned.snakemake()
+    assert run.code == 0, run.output
+    layout, rates = Layout(tuned.results), {"lora": (2.0e-4, 2.0e-2), "bitfit": (1.0e-3, 1.0e-1)}
+    for method, tried in rates.items():
+        values = []
+        for number, rate in enumerate(tried, 1):
+            metrics = read_json(layout.metrics(layout.run("practice", f"{method}@{number}", 0)))
+            assert metrics["training"]["learning_rate"] == rate
+            assert metrics["protocol"]["reference"]["set"] == "validation" and metrics["final_step"] == 4
+            values.append(metrics["values"]["fd_digits_40_vs_36"])
+        best = tried[values.index(min(values))]
+        assert read_json(layout.tuned(method))["learning_rate"] == best
+        training = read_json(layout.metrics(layout.run("novel", method, 1)))["training"]
+        assert (training["learning_rate"], training["learning_rate_from"]) == (best, f"tuning/{method}.json")
+    assert "learning_rate_from" not in read_json(layout.metrics(layout.run("novel", "kind", 1)))["training"]
+
+    lora = read_json(layout.metrics(layout.run("novel", "lora", 1)))
+    table = lora["parameters"]["trainable_label_table"]
+    assert lora["training"]["match"]["parameters"] == lora["parameters"]["trainable"] - table
+    kind = read_json(layout.metrics(layout.run("novel", "kind", 1)))
+    assert lora["training"]["match"]["target"] == kind["parameters"]["trainable"] - table
+
+    rows = list(csv.DictReader((layout.report / "metrics.csv").open()))
+    assert {(row["task"], row["method"], row["seed"]) for row in rows} == {
+        ("novel", method, "1") for method in ("kind", "lora", "bitfit")
+    }, "no trial is in a table of results"
+    page = (layout.report / "index.html").read_text()
+    assert "Learning rates" in page and "that was tried; a better one may lie beyond" in page
+    assert "Sizes that were matched" in page
+    assert "Nothing to be done" in tuned.snakemake("--dry-run").output
+    tuned.edit("[2.0e-4, 2.0e-2]", "[2.0e-4, 3.0e-2]")
+    again = tuned.snakemake("--dry-run")
+    assert again.planned == {"finetune": 2, "sample": 2, "evaluate": 2, "choose": 1, "report": 1, "all": 1}
