@@ -90,6 +90,7 @@ class LotteryRoutine(Routine):
         for weight in self.weights:
             weight.requires_grad_(everything)
         self.deltas.values.requires_grad_(not everything)
+        self.deltas.in_use = not everything
         self.selecting = everything
         self._names = {id(weight): name for name, weight in trained_parameters(self.model).items()}
 

@@ -155,10 +155,12 @@ class _Trainer:
         return self._outcome()
 
     def _turn(self) -> None:
-        averages = self.optimizer.averages()
+        averages = self.optimizer.averages() if self.routine.keeps_averages else None
+        self.optimizer.zero_grad()
+        del self.optimizer  # a turn may need much memory itself
         self.routine.turn(self.state.step)
         self._begin_phase()
-        if self.routine.keeps_averages:
+        if averages is not None:
             self.optimizer.put_averages(averages)
 
     def _step(self, rate: float, decay: float) -> tuple[Tensor, Tensor]:

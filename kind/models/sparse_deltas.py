@@ -17,7 +17,7 @@ class SparseDeltas(nn.Module):
     """values [K] are added to the entries at positions [K], which count through all covered weights in turn.
 
     values: trained, 0 at the start.  positions: int64, rising.  learned: whether training chooses the positions, so
-    that they are saved; otherwise they follow from the backbone.
+    that they are saved; otherwise they follow from the backbone.  in_use: False while all are 0 and stay so.
     """
 
     def __init__(self, shapes: Sequence[torch.Size], count: int, learned: bool, device: torch.device):
@@ -26,6 +26,7 @@ class SparseDeltas(nn.Module):
         self.values = nn.Parameter(torch.zeros(count, device=device))
         self.register_buffer("positions", torch.arange(count, device=device), persistent=learned)
         self.learned_buffers = ("positions",) if learned else ()
+        self.in_use = True
         self._ends: list[int] | None = None
 
     def put(self, positions: Tensor) -> None:
@@ -56,6 +57,8 @@ class AddDeltas(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         deltas = self._deltas[0]
+        if not deltas.in_use:  # a copy of every weight is saved for the backward pass otherwise
+            return weight
         within, own = deltas.of(self.index)
         if own.start == own.stop:
             return weight
