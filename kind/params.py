@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, Field
 
@@ -198,6 +198,17 @@ class Evaluation(Section):
     curve: list[Annotated[float, Field(gt=0, lt=1)]] = []
 
 
+class Embedding(Section):
+    """Vectors that stand for classes, where a method or a soft gate asks for them: see `kind.class_embeddings`.
+
+    path: an npz or safetensors file of one vector a class; None: mean training images of at most side x side pixels.
+    """
+
+    may_be_none: ClassVar[tuple[str, ...]] = ("path",)
+    path: Annotated[str, Field(pattern=r"\.(npz|safetensors)$")] | None = None
+    side: Annotated[int, Field(ge=1, le=8)] = 8
+
+
 class Experiment(Section):
     """One params file.  `name` is the file's own."""
 
@@ -208,6 +219,7 @@ class Experiment(Section):
     data: Annotated[dict[str, DataSet], Field(min_length=1)]
     model: Model
     diffusion: DiffusionParams = DiffusionParams()
+    embedding: Embedding = Embedding()
     backbones: dict[str, Backbone]
     pretrain: Pretrain
     tasks: Annotated[dict[str, Task], Field(min_length=1)]
@@ -230,6 +242,10 @@ class Experiment(Section):
     def backbone_of(self, label: str) -> str | None:
         """Name of the backbone that a methods entry starts from; None for a method that starts from nothing."""
         return getattr(self.method_options(label), "backbone", None)
+
+    def needs(self, label: str) -> frozenset[str]:
+        """What the method of a methods entry is given beside its start; see `Method.needs`."""
+        return METHODS[self.method_name(label)].needs(self.method_options(label))
 
     def start_of_backbone(self, name: str) -> str | None:
         """The dense backbone whose trained weights a factorized one begins with; None for a fresh draw."""

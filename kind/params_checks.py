@@ -178,8 +178,8 @@ class Checks:
                     f"methods.{label}.backbone: no backbone {wanted!r}{nearest(wanted, names)}; backbones: "
                     f"{_listed(names)} ({method_name} starts from {method.start!r} unless `backbone` names another)"
                 )
-            elif wanted in self.backbones and self.backbones[wanted].form != method.start:
-                form = self.backbones[wanted].form
+            elif wanted in self.backbones and self.backbones[wanted].given_to != method.start:
+                form = self.backbones[wanted].given_to
                 yield (
                     f"methods.{label}.backbone: {wanted!r} is of form {form}, but {method_name} needs form "
                     f"{method.start}"
@@ -189,9 +189,9 @@ class Checks:
         shape = self._shape()
         for label, (method_name, options) in self.methods.items():
             method, backbone = METHODS[method_name], self.backbones.get(getattr(options, "backbone", None))
-            if shape is None or (backbone is not None and (backbone.form != method.start or not known(backbone))):
+            if shape is None or (backbone is not None and (backbone.given_to != method.start or not known(backbone))):
                 continue
-            if method.start == "kind" and backbone is not None and not fits(backbone, shape.width):
+            if method.start in ("kind", "soft") and backbone is not None and not fits(backbone, shape.width):
                 continue  # said of the backbone already
             found: dict[str, list[str]] = {}
             for task_name, task in self.tasks.items():

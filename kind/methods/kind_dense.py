@@ -35,7 +35,7 @@ def attach(model: DiT, options: Options, task: Adaptation) -> None:
 
 
 def problem(options: Options, shape: Preset, backbone: object, num_seen_classes: int, num_classes: int) -> str | None:
-    cut = SimpleNamespace(most_learngenes=options.num_learngenes)
+    cut = SimpleNamespace(most_learngenes=options.num_learngenes, has_tailors=False)
     return kind.problem(options, shape, cut, num_seen_classes, num_classes)
 
 

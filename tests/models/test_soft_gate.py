@@ -125,7 +125,7 @@ def test_tailors_are_ordinary_parameters_of_the_optimiser(build, model_inputs):
             one(images.double(), times, labels.clamp(max=3 - step)).square().mean().backward()
         optimizer.step(labels, 1e-2)
         plain.step()
-    for (name, found), expected in zip(trained.items(), twin.parameters(), strict=True):
+    for found, expected in zip(trained.values(), twin.parameters(), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
 

@@ -16,7 +16,8 @@ RIVALS = Path(__file__).resolve().parents[2] / "params" / "rivals.yaml"
 
 
 def test_rivals_names_every_method():
-    assert set(load_experiment(RIVALS).methods) == set(METHODS)
+    rivals = load_experiment(RIVALS)
+    assert {rivals.method_name(label) for label in rivals.methods} == set(METHODS)
 
 
 @pytest.mark.slow
@@ -27,7 +28,8 @@ def test_every_method_ends_in_the_table(tmp_path):
     layout = Layout(workspace.folder / "results" / "rivals")
     with open(layout.report / "metrics.csv") as handle:
         rows = {row["method"]: row for row in csv.DictReader(handle)}
-    assert set(rows) == set(METHODS)
+    assert set(rows) == set(load_experiment(RIVALS).methods)
+    assert int(rows["divgate-zero-shot"]["parameters_trainable"]) == 0
     fd = next(name for name in rows["full"] if name.startswith("fd_digits"))
     assert all(float(row[fd]) > 0 for row in rows.values())
     assert float(rows["full"][fd]) < float(rows["label-table"][fd]), "the floor"

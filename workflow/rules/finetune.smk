@@ -24,12 +24,22 @@ def members_of(wildcards):
     return [layout_of(wildcards).record(run, "finetune") for run in runs]
 
 
+def material_of(wildcards):
+    """What the method is given beside its start: tailors of the pre-training classes, embeddings; mostly nothing."""
+    experiment = experiment_of(wildcards)
+    needs = experiment.needs(wildcards.method)
+    backbone, data = experiment.backbone_of(wildcards.method), experiment.pretrain.data
+    files = layout_of(wildcards).material(needs, backbone, data) if needs else []
+    return files + (embedding_files(experiment) if "embeddings" in needs else [])
+
+
 rule finetune:
     input:
         start_of,
         replay_of,
         members_of,
         data_of_task,
+        material_of,
     output:
         directory(ANY.adapted_folder(RUN)),
         RUN / "train.csv",
