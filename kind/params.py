@@ -19,7 +19,8 @@ class Compute(Section):
     """Where and how jobs run.  Only `precision` is part of a recipe: the others move the last bits at most.
 
     recompute: what training computes again in the backward pass to save memory: the hidden activations of factorized
-    matrices (`hidden`: no more memory than a dense model; nothing behind a soft gate), or all inside a block (`blocks`: gradient checkpointing).
+    matrices (`hidden`: no more memory than a dense model; nothing behind a soft gate), or all inside a block (`blocks`:
+    gradient checkpointing).
     """
 
     threads: PositiveInt = 1
