@@ -34,6 +34,7 @@ from kind.adaptation import Start, adapt, trained_parameters
 from kind.diffusion import Diffusion
 from kind.methods import METHODS, Method, MethodOptions
 from kind.models.dit import DiT, DiTConfig, build_dit
+from kind.models.factorization import SoftGating
 from kind.models.factorized import Factorization, factorize
 from kind.models.presets import PRESETS
 from kind.models.recombine import keep
@@ -196,6 +197,11 @@ def start_of(method: Method, config: DiTConfig) -> DiT:
     for parameter in model.parameters():
         if not parameter.any():
             nn.init.normal_(parameter, std=0.02, generator=generator)
+    if method.start == "soft":
+        everyone = ((tuple(range(config.num_classes)), config.width - int(SHARED * config.width)),)
+        soft = SoftGating((64,), "tailors", embedding_size=64)
+        shared = int(SHARED * config.width)
+        return factorize(model, Factorization(shared, 0, groups=everyone, soft=soft), seed=0)
     if method.start != "kind":
         return model
     shared = config.width if method.name == "kind-nogate" else int(SHARED * config.width)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from kind.diffusion import Diffusion
-from kind.methods import Adaptation, Method, MethodOptions
+from kind.methods import Adaptation, Material, Method, MethodOptions
 from kind.models.dit import DiT, DiTConfig, build_dit, renew_label_table
 from kind.random_streams import derive_seed
 
@@ -30,15 +30,24 @@ class Start:
         return cls(build_dit(config, derive_seed(seed, "fresh weights")))
 
 
-def adapt(start: Start, method: Method, options: MethodOptions, num_classes: int, seed: int, label_table: str) -> DiT:
+def adapt(
+    start: Start,
+    method: Method,
+    options: MethodOptions,
+    num_classes: int,
+    seed: int,
+    label_table: str,
+    material: Material | None = None,
+) -> DiT:
     """The start's model with the task's label rows and the method attached; exactly what is to be trained requires
-    gradients.  label_table: `random` or `null`, see `renew_label_table`; the table is trained with every method.
+    gradients.  label_table: `random` or `null`, see `renew_label_table`; the table is trained with every method, but
+    for one that trains nothing at all: then it is `null`.  material: see `Adaptation`.
     """
-    model = start.model
-    renew_label_table(model, num_classes, derive_seed(seed, "label table"), label_table)
+    model, idle = start.model, method.trains_nothing(options)
+    renew_label_table(model, num_classes, derive_seed(seed, "label table"), "null" if idle else label_table)
     model.requires_grad_(False)
-    method.attach(model, options, Adaptation(num_classes, derive_seed(seed, "method")))
-    model.label_table.requires_grad_(True)
+    method.attach(model, options, Adaptation(num_classes, derive_seed(seed, "method"), material))
+    model.label_table.requires_grad_(not idle)
     return model
 
 

@@ -154,8 +154,11 @@ def save_arrays(path: str | os.PathLike, **arrays: np.ndarray) -> None:
         np.savez(handle, **arrays)
 
 
-def load_arrays(path: str | os.PathLike, required: Sequence[str] = ()) -> dict[str, np.ndarray]:
-    """All arrays of an npz file; those in `required` must be there."""
+def load_arrays(
+    path: str | os.PathLike, required: Sequence[str] = (), remake: str | None = None
+) -> dict[str, np.ndarray]:
+    """All arrays of an npz file; those in `required` must be there.  remake: what to do about a damaged one, where no
+    stage wrote it."""
     import numpy as np
 
     try:
@@ -166,7 +169,7 @@ def load_arrays(path: str | os.PathLike, required: Sequence[str] = ()) -> dict[s
             arrays = {name: archive[name] for name in archive.files}
     except DAMAGED_NPZ as error:
         found = "it holds pickled objects, which are not read" if "pickle" in str(error) else error
-        raise UserError(f"{path}: not a whole npz file of plain arrays ({found})", hint=REMAKE)
+        raise UserError(f"{path}: not a whole npz file of plain arrays ({found})", hint=remake or REMAKE)
     missing = [name for name in required if name not in arrays]
     if missing:
         raise UserError(

@@ -19,6 +19,7 @@ from kind.evaluation.complexity import count_macs, count_parameters, products_pe
 from kind.models.canonical import Components, KeptEnergy, canonical_energy, canonical_form, kept_energy
 from kind.models.dit import DiT
 from kind.models.factorized import FactorizedLinear, LayerRanks, factorized_layers, make_room
+from kind.models.soft_classes import require_owners
 
 KINDS = ("parameters", "macs", "rank")
 WHOLE = {"parameters": "parameters", "macs": "MACs", "rank": "components a sample and matrix"}
@@ -152,6 +153,7 @@ def _canonical_matrices(model: DiT) -> list[Matrix]:
             "a dense model has no components to drop or to order",
             hint="cut a model of form `kind`, or factorize this one first",
         )
+    require_owners(model, "cut or brought to canonical form")
     gate, matrices = model.gate, []
     for name, layer in factorized_layers(model):
         groups = [Components(layer.learngene_u, layer.learngene_s, layer.learngene_v)]

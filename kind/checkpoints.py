@@ -18,9 +18,11 @@ from kind.models.dit import DiT, DiTConfig
 from kind.models.factorized import Factorization, make_room
 from kind.models.learngene import assemble, take_apart
 from kind.models.plain import require_plain
+from kind.models.soft_classes import require_owners
 
 BACKBONE, LEARNGENES, TAILORS, ADAPTED = "backbone/2", "learngenes/2", "tailors/2", "adapted/2"
 
+STARTS = {"dense": "a dense backbone", "soft": "a backbone with a soft gate"}
 DESCRIPTION = ("config", "factorization", "classes", "diffusion")
 NEEDED = {  # entries of a header
     BACKBONE: DESCRIPTION,
@@ -70,7 +72,7 @@ def write_parts(learngenes: Path, tailors: list[Path], loaded: Loaded, where: st
             f"{where}: a dense backbone has no learngenes",
             hint="extract from one of form `kind`: pre-train it, or put its file there",
         )
-    parts = take_apart(loaded.model)
+    parts = take_apart(require_owners(loaded.model, "taken apart", where))
     description = _description(loaded.model, loaded.classes, loaded.diffusion)
     save_tensors(learngenes, parts.shared, {"format": LEARNGENES, **description})
     owners = [{"class": name, "group": None} for name in loaded.classes]
@@ -121,7 +123,8 @@ def recombine(learngenes: Path, tailors: list[Path]) -> Loaded:
 
 
 def load_start(form: str | None, path: Path | None, config: DiTConfig | None = None, seed: int = 0) -> Start:
-    """What a method of this start is given: a dense backbone, learngenes, or (None) fresh weights of `config`.
+    """What a method of this start is given: a backbone, dense or with a soft gate, learngenes, or (None) fresh weights
+    of `config`.
 
     path: the file, or the folder that holds it.
     """
@@ -130,13 +133,18 @@ def load_start(form: str | None, path: Path | None, config: DiTConfig | None = N
     if path.is_dir():
         path = path / ("learngenes.safetensors" if form == "kind" else "model.safetensors")
         if not path.is_file():
-            what = "learngenes (extract writes them)" if form == "kind" else "a dense backbone"
+            what = "learngenes (extract writes them)" if form == "kind" else STARTS[form]
             raise UserError(f"{path}: no such file", hint=f"give the file or the folder of {what} as the start")
     loaded = load_learngenes(path) if form == "kind" else load_backbone(path)
     if form == "dense" and loaded.model.gate is not None:
         raise UserError(
             f"{path}: a factorized backbone, where a dense one is needed",
             hint="give the method a backbone of form `dense`, or delete the file and run the stage pretrain again",
+        )
+    if form == "soft" and not (loaded.model.gate and loaded.model.gate.soft):
+        raise UserError(
+            f"{path}: a backbone without a soft gate, where one with it is needed",
+            hint="give the method a backbone with `gate: soft`, or delete the file and run the stage pretrain again",
         )
     return Start(loaded.model, loaded.diffusion, sha256(path))
 

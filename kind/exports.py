@@ -26,6 +26,7 @@ from kind.exports_card import model_card, space_of
 from kind.models.dit import DiT
 from kind.models.export import NULL_ROW, Adapter, adapter_of, stock_form
 from kind.models.factorized import factorized_layers
+from kind.models.soft_classes import require_owners
 from kind.params_messages import some
 from kind.params_protocol import DEFAULT_SPACING
 
@@ -56,7 +57,7 @@ def write_export(
     adapter a class; `auto` is dense where that serves both halves of guidance.  Returns what kind.json holds.
     Raises UserError for a form that cannot hold the model, and for a folder that holds something else.
     """
-    folder, form = Path(folder), _chosen_form(model, form)
+    folder, form = Path(folder), _chosen_form(require_owners(model, "exported"), form)
     if any(parameter.device.type != "cpu" for parameter in model.parameters()):
         model = copy.deepcopy(model).to("cpu")  # the caller's own stays where it is
     if model.config.num_classes > NULL_ROW:

@@ -8,6 +8,7 @@ what reads them depends on the job's record beside them, which holds the checksu
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -106,6 +107,11 @@ class Layout:
         if form is None:
             return None
         return self.learngenes(backbone) if form == "kind" else self.backbone_model(backbone)
+
+    def material(self, needs: Collection[str], backbone: str, pretraining_data: str) -> list[Path]:
+        """Files of what a method needs besides (`Method.needs`); tailors by the record of the job that wrote them."""
+        files = [self.record(self.learngenes(backbone).parent, "extract")] if "seen" in needs else []
+        return [*files, *(self.data_files(pretraining_data) if "seen_embeddings" in needs else [])]
 
     def samples(self, run: Path, step: int, count: int, shard_size: int) -> list[Path]:
         """Shards of at most `shard_size` images."""

@@ -36,7 +36,8 @@ class Optimizer:
         rate_scales: Mapping[str, float] | None = None,
     ):
         gate = getattr(model, "gate", None)
-        tailors = _tailor_stacks(model, trained) if gate is not None else []
+        owned_by_classes = gate is not None and not gate.soft  # behind a soft gate tailors are as any other parameter
+        tailors = _tailor_stacks(model, trained) if owned_by_classes else []
         owned = {name for stack in tailors for name in stack.parameters}
         self.dense = {name: parameter for name, parameter in trained.items() if name not in owned}
         self.names = list(trained)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field
 
@@ -25,7 +25,8 @@ class Compute(Section):
     """Where and how jobs run.  Only `precision` is part of a recipe: the others move the last bits at most.
 
     recompute: what training computes again in the backward pass to save memory: the hidden activations of factorized
-    matrices (`hidden`: no more memory than a dense model), or all inside a block (`blocks`: gradient checkpointing).
+    matrices (`hidden`: no more memory than a dense model; nothing behind a soft gate), or all inside a block (`blocks`:
+    gradient checkpointing).
     """
 
     threads: PositiveInt = 1
@@ -98,6 +99,17 @@ class Finetune(Training):
     label_table: Literal["random", "null"] = "random"
 
 
+class Embedding(Section):
+    """Vectors that stand for classes, where a method or a soft gate asks for them: see `kind.class_embeddings`.
+
+    path: an npz or safetensors file of one vector a class; None: mean training images of at most side x side pixels.
+    """
+
+    may_be_none: ClassVar[tuple[str, ...]] = ("path",)
+    path: Annotated[str, Field(pattern=r"\.(npz|safetensors)$")] | None = None
+    side: Annotated[int, Field(ge=1, le=8)] = 8
+
+
 class Experiment(Section):
     """One params file.  `name` is the file's own."""
 
@@ -108,6 +120,7 @@ class Experiment(Section):
     data: Annotated[dict[str, DataSet], Field(min_length=1)]
     model: Model
     diffusion: DiffusionParams = DiffusionParams()
+    embedding: Embedding = Embedding()
     backbones: dict[str, Backbone]
     pretrain: Pretrain
     tasks: Annotated[dict[str, Task], Field(min_length=1)]
@@ -186,6 +199,10 @@ class Experiment(Section):
         count = len(self.task(task).classes)
         return Place(self.model.shape(), backbone, self.pretrain.classes, count, channels_of(data), learned)
 
+    def needs(self, label: str, task: str) -> frozenset[str]:
+        """What the method of a methods entry is given beside its start; see `Method.needs`."""
+        return METHODS[self.method_name(label)].needs(self.method_options(label, task))
+
     def start_of_backbone(self, name: str) -> str | None:
         """The dense backbone whose trained weights a factorized one begins with; None for a fresh draw."""
         return getattr(self.backbones[name], "start", None)
@@ -219,8 +236,12 @@ class Experiment(Section):
 
     def tuned(self) -> list[str]:
         """The entries whose learning rate `tune` chooses: those that have none, and train."""
-        trained = [label for label in self.methods if not METHODS[self.method_name(label)].combines]
+        trained = [label for label in self.methods if self._trains(label)]
         return [label for label in trained if "learning_rate" not in self.methods[label]] if self.tune else []
+
+    def _trains(self, label: str) -> bool:
+        method, any_task = METHODS[self.method_name(label)], next(iter(self.tasks))
+        return not (method.combines or method.trains_nothing(self.method_options(label, any_task)))
 
     def rates(self, label: str) -> list[float]:
         """Those that are tried with an entry."""

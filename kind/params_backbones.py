@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal
+from dataclasses import replace
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
-from kind.models.factorization import FACTORIZED, MATRICES, Factorization
+from kind.models.factorization import FACTORIZED, MATRICES, Factorization, SoftGating
 from kind.params_types import ClassName, NaturalInt, PositiveInt, Section
+
+SOFT_OPTIONS = ("gate", "gate_hidden", "gate_scale")
 
 
 class DenseBackbone(Section):
     form: Literal["dense"]
+
+    @property
+    def given_to(self) -> str:
+        """The start of the methods that take it; see `Method`."""
+        return "dense"
 
 
 class MatrixRanks(Section):
@@ -35,7 +43,8 @@ class KindBackbone(Section):
     ranks: counts of single kinds of matrices; class_tailors: tailors of single classes, in every matrix; groups: by
     name, classes that share tailors; start: the dense backbone whose trained weights are taken apart; None: a fresh
     draw.  num_tailors: 0 shares all components, which is the control without the gate.  overcomplete: allow more
-    components in all than the rank of a matrix.
+    components in all than the rank of a matrix.  gate: `binary` (KIND's), or `soft`: num_tailors in all, which every
+    class uses in shares of its own; gate_hidden, gate_scale: see `kind.models.soft_gate`.
     """
 
     may_be_none: ClassVar[tuple[str, ...]] = ("start",)
@@ -49,6 +58,26 @@ class KindBackbone(Section):
     class_tailors: dict[ClassName, NaturalInt] = {}
     groups: dict[str, TailorGroup] = {}
     start: str | None = None
+    gate: Literal["binary", "soft"] = "binary"
+    gate_hidden: Annotated[list[PositiveInt], Field(max_length=4)] = [64]
+    gate_scale: Literal["tailors", "none"] = "tailors"
+
+    @model_serializer(mode="wrap")
+    def _described(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Options of a soft gate belong to backbones that have one: recipes of the others do not know them."""
+        content = handler(self)
+        return content if self.gate == "soft" else {k: v for k, v in content.items() if k not in SOFT_OPTIONS}
+
+    @property
+    def given_to(self) -> str:
+        """The start of the methods that take it; see `Method`."""
+        return "soft" if self.gate == "soft" else "kind"
+
+    @property
+    def has_tailors(self) -> bool:
+        """Whether classes own any."""
+        own = (self.num_tailors, *self.class_tailors.values(), *self.groups)
+        return any(own) or any(ranks.num_tailors for ranks in self.ranks.values())
 
     @property
     def most_learngenes(self) -> int:
@@ -56,8 +85,8 @@ class KindBackbone(Section):
         own = (self.ranks.get(kind) or MatrixRanks() for kind in self.matrices)
         return max(ranks.num_learngenes or self.num_learngenes for ranks in own)
 
-    def factorization(self, classes: Sequence[str]) -> Factorization:
-        """Of a model of these classes."""
+    def factorization(self, classes: Sequence[str], embedding_size: int | None = None) -> Factorization:
+        """Of a model of these classes.  embedding_size: of a class, where the gate is soft."""
         learngenes, tailors = {}, {}
         for kind in self.matrices:
             own = self.ranks.get(kind) or MatrixRanks()
@@ -66,7 +95,7 @@ class KindBackbone(Section):
             if self.class_tailors:
                 tailors[kind] = tuple(self.class_tailors.get(name, count) for name in classes)
         # one number where one says it all
-        return Factorization(
+        common = Factorization(
             num_learngenes=learngenes if self.ranks else self.num_learngenes,
             num_tailors=tailors if self.ranks else tailors[self.matrices[0]],
             null_gate=self.null_gate,
@@ -77,6 +106,11 @@ class KindBackbone(Section):
             ),
             overcomplete=self.overcomplete,
         )
+        if self.gate == "binary":
+            return common
+        everyone = ((tuple(range(len(classes))), self.num_tailors),)
+        soft = SoftGating(tuple(self.gate_hidden), self.gate_scale, embedding_size)
+        return replace(common, num_tailors=0, groups=everyone, soft=soft)
 
 
 Backbone = Annotated[DenseBackbone | KindBackbone, Field(discriminator="form")]

@@ -182,8 +182,8 @@ class Checks:
                     f"methods.{label}.backbone: no backbone {wanted!r}{nearest(wanted, names)}; backbones: "
                     f"{_listed(names)} ({method_name} starts from {method.start!r} unless `backbone` names another)"
                 )
-            elif wanted in self.backbones and self.backbones[wanted].form != method.start:
-                form = self.backbones[wanted].form
+            elif wanted in self.backbones and self.backbones[wanted].given_to != method.start:
+                form = self.backbones[wanted].given_to
                 yield (
                     f"methods.{label}.backbone: {wanted!r} is of form {form}, but {method_name} needs form "
                     f"{method.start}"
@@ -196,9 +196,9 @@ class Checks:
             if "match" in self.content["methods"][label]:
                 continue  # a size that fits is found
             method, backbone = METHODS[method_name], self.backbones.get(getattr(options, "backbone", None))
-            if shape is None or (backbone is not None and (backbone.form != method.start or not known(backbone))):
+            if shape is None or (backbone is not None and (backbone.given_to != method.start or not known(backbone))):
                 continue
-            if method.start == "kind" and backbone is not None and not fits(backbone, shape.width):
+            if method.start in ("kind", "soft") and backbone is not None and not fits(backbone, shape.width):
                 continue  # said of the backbone already
             found: dict[str, list[str]] = {}
             for task_name, task in self.all_tasks.items():

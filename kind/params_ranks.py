@@ -35,7 +35,7 @@ def _counts(backbone: Any) -> Iterator[tuple[str, int, int]]:
 
 def backbone_problems(where: str, backbone: Any, width: int | None, classes: Sequence[str]) -> Iterator[str]:
     """A line for each mistake; width None and classes [] where they could not be read."""
-    mistakes = list(_names(where, backbone, classes))
+    mistakes = [*_names(where, backbone, classes), *_gate(where, backbone)]
     yield from mistakes
     if width is not None and not mistakes:
         yield from dict.fromkeys(_ranks(where, backbone, width, classes))
@@ -55,6 +55,26 @@ def _names(where: str, backbone: Any, classes: Sequence[str]) -> Iterator[str]:
         for name in dict.fromkeys(names) if classes else ():
             if name not in classes:
                 yield f"{where}.{key}: no pre-training class {name!r}{nearest(name, classes)}; {some(classes)}"
+
+
+def _gate(where: str, backbone: Any) -> Iterator[str]:
+    """Options that go with one gate only."""
+    if backbone.gate == "binary":
+        for key in ("gate_hidden", "gate_scale"):
+            if key in backbone.model_fields_set:
+                yield f"{where}.{key}: is of a soft gate; leave it out, or say `gate: soft`"
+        return
+    for key in ("class_tailors", "groups"):
+        if getattr(backbone, key):
+            yield f"{where}.{key}: behind a soft gate no class owns tailors; leave it out, or say `gate: binary`"
+    for kind, own in backbone.ranks.items():
+        if own is not None and own.num_tailors is not None:
+            yield (
+                f"{where}.ranks.{kind}.num_tailors: a soft gate has one row of shares for all matrices, and so one "
+                "number of tailors; leave it out"
+            )
+    if backbone.num_tailors == 0:
+        yield f"{where}.num_tailors: 0 tailors leave a soft gate nothing to share out; give 1 or more"
 
 
 def _ranks(where: str, backbone: Any, width: int, classes: Sequence[str]) -> Iterator[str]:
@@ -77,6 +97,8 @@ def _ranks(where: str, backbone: Any, width: int, classes: Sequence[str]) -> Ite
                 f"active, but a matrix of width {width} has rank at most {width}"
             )
             continue
+        if backbone.gate == "soft":
+            continue  # all classes share the same tailors
         total = sum(counts.values()) + sum(group.num_tailors for group in groups)
         if classes and not backbone.overcomplete and shared + total > width:
             plain = not backbone.class_tailors and not groups

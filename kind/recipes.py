@@ -10,7 +10,7 @@ from typing import Any
 
 from kind.artifacts import digest
 from kind.methods import METHODS, MethodOptions
-from kind.params import Experiment
+from kind.params import Embedding, Experiment
 
 # Raise a stage's number when its code changes what it writes: edits of kind/*.py alone rerun nothing.
 STAGE_VERSIONS = {
@@ -45,8 +45,10 @@ def reference(experiment: Experiment, task: str) -> Recipe:
 
 
 def pretrain(experiment: Experiment, backbone: str) -> Recipe:
+    soft = experiment.backbones[backbone].given_to == "soft"
     return _recipe(
         "pretrain",
+        **({"embedding": experiment.embedding.model_dump()} if soft else {}),
         model=experiment.model.shape()._asdict(),
         diffusion=experiment.diffusion.model_dump(),
         backbone=experiment.backbones[backbone].model_dump(),
@@ -76,6 +78,11 @@ def finetune(experiment: Experiment, task: str, method: str, seed: int) -> Recip
     of_objective = {}
     if experiment.replay_of(method):
         of_objective = {"replay": experiment.replay.model_dump(include={"share", "weight"})}
+    needs = experiment.needs(method, task)
+    if "embeddings" in needs:
+        fresh["embedding"] = experiment.embedding.model_dump()
+    if "seen" in needs:
+        fresh["seen"] = [experiment.pretrain.data, experiment.pretrain.classes]
     return _recipe(
         "finetune",
         method=name,
@@ -151,6 +158,7 @@ def choose(experiment: Experiment, method: str) -> Recipe:
 def report(experiment: Experiment) -> Recipe:
     # a section that is not there is no part, so that reports that were made before there was one are still good
     absent = {"analyses"} if experiment.analyses is None else set()
+    absent |= {"embedding"} if experiment.embedding == Embedding() else set()
     return _recipe("report", experiment=experiment.model_dump(exclude={"compute"} | absent))
 
 

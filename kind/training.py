@@ -125,6 +125,8 @@ class _Trainer:
 
     def run(self) -> Outcome:
         settings, state = self.plan.settings, self.state
+        if not self.trained:
+            return self._untrained()
         self._resume()
         write_csv(self.live_path, state.log, LOG_COLUMNS)
         progress = Progress(self.label, settings.steps, state.step)
@@ -152,6 +154,12 @@ class _Trainer:
                 self._save()
                 saved_at = time.monotonic()
         progress.close()
+        return self._outcome()
+
+    def _untrained(self) -> Outcome:
+        """Of a method that trains nothing: the model as it is, at every step that is asked for."""
+        self.state.snapshots = {step: self.routine.learned({}) for step in self.plan.snapshot_steps}
+        self.state.step = self.plan.settings.steps
         return self._outcome()
 
     def _turn(self) -> None:

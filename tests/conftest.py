@@ -16,11 +16,13 @@ import pytest  # noqa: E402
 def build():
     """build(...) -> a micro DiT for 8x8 images, dense, or factorized where `learngenes` and `tailors` are given.
 
+    soft: behind a soft gate, whose classes have random embeddings; `tailors` is their number in all then.
     Shaken by default: every parameter is moved at random, so that no output or gradient is zero by initialisation.
     """
     import torch
 
     from kind.models.dit import DiTConfig, build_dit
+    from kind.models.factorization import SoftGating
     from kind.models.factorized import Factorization, factorize
     from kind.models.presets import PRESETS
 
@@ -34,6 +36,7 @@ def build():
         learngenes=None,
         tailors=None,
         null_gate="learngenes",
+        soft: SoftGating | None = None,
         seed=0,
         shaken=True,
     ):
@@ -45,7 +48,12 @@ def build():
             learned_variance=learned_variance,
         )
         model = build_dit(config, seed)
-        if learngenes is not None:
+        if soft is not None:
+            everyone = ((tuple(range(num_classes)), tailors),)
+            model = factorize(model, Factorization(learngenes, 0, null_gate, groups=everyone, soft=soft), seed)
+            generator = torch.Generator().manual_seed(seed)
+            model.class_shares.know_seen(torch.randn(num_classes, soft.embedding_size, generator=generator))
+        elif learngenes is not None:
             model = factorize(model, Factorization(learngenes, tailors, null_gate), seed)
         if shaken:
             generator = torch.Generator().manual_seed(seed + 1)

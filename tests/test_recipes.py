@@ -172,6 +172,22 @@ def test_a_new_entry_leaves_the_others_alone(experiment):
     assert len({after[f"finetune:novel:lora2:{seed}"] for seed in (0, 1, 2)}) == 3
 
 
+def test_class_embeddings_reach_the_jobs_that_use_them(experiment):
+    soft = {"form": "kind", "gate": "soft", "num_learngenes": 20, "num_tailors": 4}
+    near = {"method": "kind", "tailor_start": "nearest"}
+    used = {"backbones.kind-soft": soft, "methods.divgate": {}, "methods.near": near}
+    used["methods.mean"] = {"method": "kind", "tailor_start": "mean"}
+    before = jobs(experiment(**used))
+    changed = {
+        key: {name for name, digest in jobs(experiment(**used, **{key: value})).items() if digest != before[name]}
+        for key, value in {"embedding.side": 4, "backbones.kind-soft.gate_scale": "none"}.items()
+    }
+    runs = {f"finetune:{task}:{label}:{seed}" for task in ("novel", "shift") for label in ("divgate", "near")
+            for seed in (0, 1)}  # fmt: skip
+    assert changed["embedding.side"] == {"pretrain:kind-soft", *runs, "report"}
+    assert changed["backbones.kind-soft.gate_scale"] == {"pretrain:kind-soft", "report"}
+
+
 def test_an_own_guidance_scale_is_the_same_as_that_scale_for_all(experiment):
     one = recipes.sample(experiment(**{"tasks.novel.guidance_scale": 4.0}), "novel", "kind", 0)
     all_tasks = recipes.sample(experiment(**{"sampling.guidance_scale": 4.0}), "novel", "kind", 0)

@@ -18,6 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from kind.models.presets import Preset
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from kind.models.dit import DiT
     from kind.models.factorization import Factorization
     from kind.training_routine import Routine, RunLength
@@ -43,12 +45,33 @@ class LearngeneStart(MethodOptions):
     backbone: str = "kind"
 
 
+class SoftStart(MethodOptions):
+    backbone: str = "kind-soft"
+
+
+@dataclass(frozen=True)
+class Material:
+    """What some methods are given beside their start, where they ask for it (`Method.needs`).
+
+    embeddings: of the task's classes, [num_classes, E]; seen_embeddings: of the pre-training classes, [C, E]; both as
+    they come.  seen: the start's learngenes with the tailors of all pre-training classes.
+    """
+
+    embeddings: Tensor | None = None
+    seen_embeddings: Tensor | None = None
+    seen: DiT | None = None
+
+
 @dataclass(frozen=True)
 class Adaptation:
-    """What a method may know of a run: the task's number of classes, and the seed."""
+    """What a method may know of a run: the task's number of classes, the seed, and the material that it asks for.
+
+    material: None where a file of what was learned fills the model afterwards: then it decides no value.
+    """
 
     num_classes: int
     seed: int
+    material: Material | None = None
 
 
 class Unknown(AttributeError):
@@ -91,13 +114,16 @@ class Method:
     trains, formula: for people: what is trained, and how many numbers that is; sums go over the six matrices of every
         block, in and out are their sizes, D is the width, depth the number of blocks.
     start: what it is given: `dense` (a dense backbone), `kind` (the learngenes of a factorized backbone, without
-        tailors) or None (freshly initialised weights).  The label table already holds the task's rows.
+        tailors), `soft` (a factorized backbone with a soft gate) or None (freshly initialised weights).  The label
+        table already holds the task's rows.
     attach: changes the model in place, every parameter frozen before, and sets `requires_grad` on what it trains.
         The label table is trained whatever it says: the treatment is one for all methods.
     trainable_parameters: the formula for what `attach` makes trainable, without the label table.  It is asked of the
         attached model, and of an `Outline` of the backbone to find a size before there is a model (`size_option`).
     size_option: the option that sets how much is trained, more of it being more: a whole number up to the width, or a
         share; None where nothing does.  Entries with `match` leave it to be found.
+    trains_nothing: whether, with these options, not even the label table is trained; new labels have the null row then.
+    needs: names of the fields of `Material` that attaching needs, with these options, where nothing is learned yet.
     keeps_output: whether, with these options, the attached and untrained model computes what its start did.
     routine: what it adds to the training loop (`kind.training_routine`); None where that is nothing.
     rate_scales: factors of the learning rate by parameter name, where they are not 1.
@@ -114,9 +140,11 @@ class Method:
     trains: str
     formula: str
     options: type[MethodOptions]
-    start: Literal["dense", "kind"] | None
+    start: Literal["dense", "kind", "soft"] | None
     attach: Callable[[DiT, MethodOptions, Adaptation], None]
     trainable_parameters: Callable[..., int]
+    trains_nothing: Callable[[MethodOptions], bool] = lambda options: False
+    needs: Callable[[MethodOptions], frozenset[str]] = lambda options: frozenset()
     keeps_output: Callable[[MethodOptions], bool] = lambda options: True
     routine: Callable[[DiT, MethodOptions, RunLength], Routine] | None = None
     rate_scales: Callable[[DiT, MethodOptions], dict[str, float]] = lambda model, options: {}

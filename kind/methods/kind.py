@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from kind.methods import Adaptation, LearngeneStart, Method
+from kind.methods import Adaptation, LearngeneStart, Material, Method
 from kind.models.factorization import Factorization, matrix_shape
 from kind.models.presets import Preset
 
@@ -27,6 +27,8 @@ class Options(LearngeneStart):
     tailor_budget: tailors of all classes per matrix; None: 100 at width 1024 (DiT-L/2), in proportion to the width.
         Our derivation: one tailor in all 144 matrices of DiT-L/2 is 24 x 18,438 = 442,512 numbers, so that the paper's
         45.4 M trained parameters are about 103 tailors a matrix; 100 divide evenly among 20 classes.
+    tailor_start: `random` and `zero` are fresh draws (`draw_tailors`); `mean` and `nearest` begin with the tailors of
+        the seen classes (`kind.models.tailor_starts`), `nearest` with those of the class whose embedding is nearest.
     null_gate: see `Factorization`; None: the backbone's.  With `learngenes` label-dropped samples train nothing but the
         null label's row, and guidance contrasts the task with what the backbone knew before; with `true_class` both
         halves of guidance adapt.
@@ -34,7 +36,7 @@ class Options(LearngeneStart):
 
     num_tailors: Annotated[int, Field(ge=1)] | None = None
     tailor_budget: Annotated[int, Field(ge=1)] | None = None
-    tailor_start: Literal["random", "zero"] = "random"
+    tailor_start: Literal["random", "zero", "mean", "nearest"] = "random"
     learngenes: Literal["frozen", "trained"] = "frozen"
     train_dense: Literal["none", "biases", "all"] = "none"
     null_gate: Literal["learngenes", "true_class"] | None = None
@@ -55,7 +57,10 @@ def attach(model: DiT, options: Options, task: Adaptation) -> None:
     count = tailors_per_class(options, model.config.width, task.num_classes)
     if options.null_gate is not None:
         model.factorization = replace(model.factorization, null_gate=options.null_gate)
-    add_fresh_tailors(model, task.num_classes, count, options.tailor_start, task.seed)
+    start = options.tailor_start
+    add_fresh_tailors(model, task.num_classes, count, start if start == "random" else "zero", task.seed)
+    if task.material is not None:
+        _begin_with_seen(model, start, task.material)
     for name, parameter in model.named_parameters():
         kind = name.rsplit(".", 1)[-1]
         if kind in TAILOR_TENSORS:
@@ -65,6 +70,21 @@ def attach(model: DiT, options: Options, task: Adaptation) -> None:
         else:
             trained = options.train_dense == "all" or (options.train_dense == "biases" and kind == "bias")
         parameter.requires_grad_(trained)
+
+
+def _begin_with_seen(model: DiT, start: str, material: Material) -> None:
+    from kind.class_embeddings import nearest_seen
+    from kind.models.tailor_starts import begin_with_mean, begin_with_nearest
+
+    if start == "mean":
+        begin_with_mean(model, material.seen)
+    elif start == "nearest":
+        begin_with_nearest(model, material.seen, nearest_seen(material.embeddings, material.seen_embeddings))
+
+
+def needs(options: Options) -> frozenset[str]:
+    given = {"mean": {"seen"}, "nearest": {"seen", "embeddings", "seen_embeddings"}}
+    return frozenset(given.get(options.tailor_start, ()))
 
 
 def trainable_parameters(model: DiT, options: Options, task: Adaptation) -> int:
@@ -96,6 +116,11 @@ def problem(options: Options, shape: Preset, backbone: object, num_seen_classes:
         return "num_tailors and tailor_budget are two ways to say one thing; give one"
     if backbone is None:
         return None
+    if needs(options) and not backbone.has_tailors:
+        return (
+            f"tailor_start {options.tailor_start!r} begins with the tailors of the pre-training classes, and its "
+            "backbone has none; write random or zero"
+        )
     count, learngenes = tailors_per_class(options, shape.width, num_classes), backbone.most_learngenes
     active = learngenes + count
     if active > shape.width:
@@ -123,6 +148,7 @@ METHOD = Method(
     start="kind",
     attach=attach,
     trainable_parameters=trainable_parameters,
+    needs=needs,
     keeps_output=lambda options: options.tailor_start == "zero",
     size_option="num_tailors",
     problem=problem,

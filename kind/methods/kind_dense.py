@@ -41,7 +41,7 @@ def trainable_parameters(model: DiT, options: Options, task: Adaptation) -> int:
 
 
 def problem(options: Options, shape: Preset, backbone: object, num_seen_classes: int, num_classes: int) -> str | None:
-    cut = SimpleNamespace(most_learngenes=options.num_learngenes)
+    cut = SimpleNamespace(most_learngenes=options.num_learngenes, has_tailors=False)
     return kind.problem(options, shape, cut, num_seen_classes, num_classes)
 
 

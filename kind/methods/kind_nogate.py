@@ -53,7 +53,7 @@ def problem(options: Options, shape: Preset, backbone: object, num_seen_classes:
             f"num_learngenes {options.num_learngenes} are to be kept, but the backbone has {backbone.num_learngenes} "
             "components"
         )
-    cut = SimpleNamespace(most_learngenes=options.num_learngenes)
+    cut = SimpleNamespace(most_learngenes=options.num_learngenes, has_tailors=False)
     return kind.problem(options, shape, cut, num_seen_classes, num_classes)
 
 

@@ -189,7 +189,7 @@ class Product:
 class Part(NamedTuple):
     """Matrices that rows first .. last - 1 are multiplied by in turn, [K, in] .. [out, K'], and the bias [out].
 
-    mask: [rows, 1, K], 1 where a row uses the component; None: all rows use all."""
+    mask: [rows, 1, K], a row's share of the component: 1 or 0 behind a binary gate; None: all rows use all."""
 
     first: int
     last: int
@@ -249,7 +249,8 @@ def _masked_part(layer: FactorizedLinear, runs: list[Run]) -> Part:
     for run in runs:
         for own in layer.rows_of(run.label):
             at = start[own.start, own.stop]
-            mask[run.first - runs[0].first : run.last - runs[0].first, :, at : at + own.stop - own.start] = 1
+            own_rows = slice(run.first - runs[0].first, run.last - runs[0].first)
+            mask[own_rows, :, at : at + own.stop - own.start] = layer.share_of(run.label)
     return _cast(Part(runs[0].first, runs[-1].last, [v * s[:, None], u.T.contiguous()], layer.bias, mask))
 
 

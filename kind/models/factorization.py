@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 # Where the factorized matrices of a block are.  The six are the sibling paper DivControl's set; that AdaLN may be
@@ -48,6 +48,19 @@ class LayerRanks:
 
 
 @dataclass(frozen=True)
+class SoftGating:
+    """A gate that gives each class a share of all tailors; see `kind.models.soft_gate`.
+
+    hidden: sizes of the layers between the class embedding and the shares.  scale: `tailors` multiplies the shares by
+    the number of tailors, `none` leaves their sum at 1.  embedding_size: None where only params are known, no data.
+    """
+
+    hidden: tuple[int, ...]
+    scale: str
+    embedding_size: int | None = None
+
+
+@dataclass(frozen=True)
 class Factorization:
     """What is factorized, into how many components, and what the gate does with label-dropped samples.
 
@@ -57,6 +70,7 @@ class Factorization:
     matrices: kinds of the factorized matrices; groups: (classes, number of tailors that they share, a matrix).
     ranks: by layer name; where it is given it replaces all counts above (a model cut by budget has no common count).
     overcomplete: a matrix may hold more components than its rank; `False` is only a promise that params are held to.
+    soft: of a soft gate; all classes are one group then, whose tailors each class uses in its own shares.
 
     The paper states none of these but the six matrices: all are our parameters.
     """
@@ -68,6 +82,7 @@ class Factorization:
     groups: tuple[tuple[tuple[int, ...], int], ...] = ()
     ranks: Mapping[str, LayerRanks] | None = None
     overcomplete: bool = False
+    soft: SoftGating | None = None
 
     @property
     def group_classes(self) -> tuple[tuple[int, ...], ...]:
@@ -111,7 +126,7 @@ class Factorization:
             tailors = {kind: _of_classes(counts, classes) for kind, counts in tailors.items()}
         else:
             tailors = _of_classes(tailors, classes)
-        return replace(self, num_tailors=tailors, groups=groups, ranks=ranks)
+        return replace(self, num_tailors=tailors, groups=groups, ranks=ranks, soft=self.soft if groups else None)
 
     def kept_groups(self, classes: Sequence[int]) -> list[int]:
         """Indices of the groups that have a member among these classes."""
@@ -138,7 +153,9 @@ class Factorization:
                 return {key: plain(item) for key, item in value.items()}
             return [plain(item) for item in value] if isinstance(value, tuple) else value
 
-        content = {name: plain(getattr(self, name)) for name in self.__dataclass_fields__}
+        content = {name: plain(getattr(self, name)) for name in self.__dataclass_fields__ if name != "soft"}
+        if self.soft is not None:  # headers of models with a binary gate say nothing of it
+            content["soft"] = {name: plain(value) for name, value in asdict(self.soft).items()}
         if self.ranks is not None:
             content["ranks"] = {
                 name: {"learngenes": one.num_learngenes, "tailors": list(one.tailor_counts)}
@@ -156,6 +173,7 @@ class Factorization:
         ranks = content["ranks"]
         if ranks is not None:
             ranks = {name: LayerRanks(one["learngenes"], tuple(one["tailors"])) for name, one in ranks.items()}
+        soft = content.get("soft")
         return cls(
             num_learngenes=counts(content["num_learngenes"]),
             num_tailors=counts(content["num_tailors"]),
@@ -164,6 +182,7 @@ class Factorization:
             groups=tuple((tuple(classes), count) for classes, count in content["groups"]),
             ranks=ranks,
             overcomplete=content["overcomplete"],
+            soft=soft and SoftGating(**soft | {"hidden": tuple(soft["hidden"])}),
         )
 
 

@@ -22,6 +22,7 @@ from kind.models.dit import DiT
 from kind.models.factorization import FACTORIZED, MATRICES, Factorization, LayerRanks
 from kind.models.gate import ClassGate
 from kind.models.gated_product import chunked_product, gathered_product
+from kind.models.soft_gate import ClassShares, SoftGate
 
 __all__ = ["FACTORIZED", "MATRICES", "Factorization", "LayerRanks"]  # and what is defined here
 LEARNGENE_TENSORS = ("learngene_u", "learngene_s", "learngene_v")
@@ -82,6 +83,10 @@ class FactorizedLinear(nn.Module):
         u, s, v = (torch.cat([getattr(self, name)[own] for own in rows]) for name in TAILOR_TENSORS)
         return u, s, v
 
+    def share_of(self, label: int) -> float | Tensor:
+        """What a class multiplies the tailors by that it uses; 1 behind a binary gate."""
+        return 1.0
+
     def forward(self, inputs: Tensor) -> Tensor:
         if inputs.device.type == "cpu" and not torch.compiler.is_compiling():
             return chunked_product(self, inputs)
@@ -104,6 +109,34 @@ class FactorizedLinear(nn.Module):
         return (self.learngene_u.T * self.learngene_s) @ self.learngene_v + (u.T * s) @ v
 
 
+class SoftLinear(FactorizedLinear):
+    """A linear layer of learngenes and tailors that every class uses in shares of its own (a soft gate).
+
+    y = U_G (s_G * V_G^T x) + U_T ((alpha * s_T) * V_T^T x) + b, alpha the sample's row of the gate; a class's shares
+    fold into s, so that `components_of` and `dense_weight` are those of the function.
+    """
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.masked_product(inputs)
+
+    def masked_product(self, inputs: Tensor) -> Tensor:
+        """As written above, all components in one product."""
+        shares = self.gate.shares.to(self.tailor_s)
+        directions = torch.cat([self.learngene_v * self.learngene_s[:, None], self.tailor_v * self.tailor_s[:, None]])
+        outputs = torch.cat([self.learngene_u, self.tailor_u])
+        gains = torch.cat([shares.new_ones(len(shares), self.num_learngenes), shares], dim=1)
+        gains = gains.unflatten(0, (-1, *[1] * (inputs.dim() - 2)))
+        hidden = F.linear(inputs, directions)
+        return F.linear(hidden * gains.to(hidden.dtype), outputs.T, self.bias)
+
+    def components_of(self, label: int | None) -> tuple[Tensor, Tensor, Tensor]:
+        u, s, v = super().components_of(label)
+        return u, s * self.share_of(label) if len(s) else s, v
+
+    def share_of(self, label: int) -> Tensor:
+        return self.gate.share_of(label).to(self.tailor_s)
+
+
 def factorized_layers(model: nn.Module) -> Iterator[tuple[str, FactorizedLinear]]:
     """Name and layer of every factorized matrix of a model, in the model's order."""
     return ((name, layer) for name, layer in model.named_modules() if isinstance(layer, FactorizedLinear))
@@ -111,13 +144,19 @@ def factorized_layers(model: nn.Module) -> Iterator[tuple[str, FactorizedLinear]
 
 def make_room(model: DiT, factorization: Factorization) -> DiT:
     """Replace the model's dense linears that are to be factorized by factorized ones filled with zeros."""
-    num_classes = model.config.num_classes
+    num_classes, soft = model.config.num_classes, factorization.soft
     model.gate = ClassGate(num_classes, factorization.group_classes)
+    if soft is not None:
+        ((_, num_tailors),) = factorization.groups
+        model.class_shares = ClassShares(num_classes, num_tailors, soft.hidden, soft.scale, soft.embedding_size)
+        model.class_shares.to(model.label_table)
+        model.gate = SoftGate(model.class_shares, factorization.group_classes)
+    kind_of_layer = FactorizedLinear if soft is None else SoftLinear
     for name, _ in factorization.layers(model.config.depth):
         dense = model.get_submodule(name)
         options = {"dtype": dense.weight.dtype, "device": dense.weight.device}
         ranks = factorization.layer_ranks(name, num_classes)
-        layer = FactorizedLinear(dense.in_features, dense.out_features, ranks, model.gate, **options)
+        layer = kind_of_layer(dense.in_features, dense.out_features, ranks, model.gate, **options)
         layer.bias = dense.bias
         model.set_submodule(name, layer)
     model.factorization = factorization
@@ -139,6 +178,8 @@ def factorize(model: DiT, factorization: Factorization, seed: int) -> DiT:
     for name, weight in weights.items():
         layer = model.get_submodule(name)
         _fill(layer, *_components(weight, layer.num_components, generator), generator)
+    if model.gate.soft:
+        model.class_shares.draw(generator)
     return model
 
 

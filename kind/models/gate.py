@@ -19,10 +19,13 @@ class ClassGate:
     sparse_gradients: tailors get sparse gradients, of the rows that the batch uses; dense ones have a row for every
         tailor, zero where no sample used it.
     recompute: the hidden activations of factorized matrices are computed again in the backward pass, not kept.
+    soft: whether classes own no tailors but use all, in shares (`SoftGate`).
 
     One gate is shared by all factorized matrices of a model.  Owners are numbered classes first, then groups (tuples
     of classes that share tailors).  The null class, label `num_classes`, has no tailors.
     """
+
+    soft = False
 
     def __init__(self, num_classes: int, groups: Sequence[Sequence[int]] = ()):
         self.sparse_gradients = False

@@ -11,12 +11,14 @@ from kind.errors import UserError
 from kind.models.dit import LABEL_TABLE, DiT
 from kind.models.factorized import Factorization, LayerRanks, factorized_layers
 from kind.models.learngene import Parts, assemble, take_apart
+from kind.models.soft_classes import keep_shares, require_owners
 
 
 def keep(model: DiT, labels: Sequence[int]) -> DiT:
     """The learngenes and the tailors of these classes, whose labels are their order here; none: learngenes alone.
 
     On these classes and on the null label the output is the whole model's.  Raises UserError for a dense model.
+    Of a model with a soft gate, one class alone comes out as an ordinary KIND model, see `keep_shares`.
     """
     _require_components(model)
     labels = [int(label) for label in labels]
@@ -24,6 +26,8 @@ def keep(model: DiT, labels: Sequence[int]) -> DiT:
         raise UserError(
             f"labels {labels} cannot be kept: each must be one of 0 to {model.config.num_classes - 1}, once"
         )
+    if model.gate.soft:
+        return keep_shares(model, labels)
     parts, factorization = take_apart(model), model.factorization
     groups = [parts.groups[index] for index in factorization.kept_groups(labels)]
     classes = [parts.classes[label] for label in labels]
@@ -44,6 +48,7 @@ def combine(models: Sequence[DiT], null_row_of: int | None = None) -> DiT:
         raise UserError(f"null_row_of {null_row_of}: there are {len(models)} models, counted from 0")
     for model in models:
         _require_components(model)
+        require_owners(model, "combined")
     apart = [take_apart(model) for model in models]
     for index in range(1, len(models)):
         _check_same_architecture(models[0], models[index], index)

@@ -13,6 +13,7 @@ from kind.errors import UserError
 from kind.evaluation import GET_INCEPTION
 from kind.params import Experiment
 from kind.params_file import find_params, load_experiments
+from kind.stages.context import GET_EMBEDDINGS
 
 EXAMPLE = "python -m kind check --experiment smoke"
 
@@ -46,4 +47,6 @@ def missing(experiment: Experiment) -> list[str]:
     extractor = experiment.evaluation.extractor
     if extractor.type == "inception" and not Path(extractor.weights_path).is_file():
         lines.append(f"evaluation.extractor: {extractor.weights_path} does not exist; {GET_INCEPTION}")
+    if (path := experiment.embedding.path) is not None and not Path(path).is_file():
+        lines.append(f"embedding.path: {path} does not exist; {GET_EMBEDDINGS}")
     return lines

@@ -15,6 +15,8 @@ from kind.params import Experiment
 from kind.params_file import find_params, load_experiment
 from kind.params_messages import nearest
 
+GET_EMBEDDINGS = "put a file of one vector a class there, or leave it out: classes' mean images are taken then"
+
 
 @dataclass(frozen=True)
 class Context:
@@ -33,12 +35,15 @@ class Context:
         return entries[name]
 
     def choose_backbone(self, name: str, form: str) -> Any:
-        """A backbone of this form; raises UserError naming those that there are."""
+        """A backbone of this form, and without a soft gate; raises UserError naming those that there are."""
         backbone = self.choose("backbones", name)
-        if backbone.form != form:
-            fitting = [other for other, entry in self.experiment.backbones.items() if entry.form == form]
+        if backbone.given_to != form:
+            fitting = [other for other, entry in self.experiment.backbones.items() if entry.given_to == form]
+            why = f"is of form {backbone.form}, which has no learngenes"
+            if backbone.given_to == "soft":
+                why = "has a soft gate, behind which no class owns tailors"
             raise UserError(
-                f"{self.params_path}: backbones.{name} is of form {backbone.form}, which has no learngenes",
+                f"{self.params_path}: backbones.{name} {why}",
                 hint=f"backbones of form {form}: {', '.join(fitting) or 'none'}",
             )
         return backbone
@@ -67,6 +72,13 @@ class Context:
     def device_key(self) -> str:
         """Where the params say what a job runs on."""
         return f"{self.params_path}: compute.device"
+
+    def embedding_files(self) -> list[Path]:
+        """The file of class embeddings that the params name, if they do; raises UserError where it is not there."""
+        named = self.experiment.embedding.path
+        if named is not None and not Path(named).is_file():
+            raise UserError(f"{self.params_path}: embedding.path: {named} does not exist", hint=GET_EMBEDDINGS)
+        return [] if named is None else [Path(named)]
 
     def extractor_weights(self) -> Path:
         """The file; raises UserError where the params name one that is not there."""

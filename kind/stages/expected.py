@@ -17,9 +17,10 @@ def check_backbone(context: Context, name: str, path: Path) -> None:
     experiment, header = context.experiment, read_header(path)
     backbone = experiment.backbones[name]
     classes = experiment.pretrain.classes
+    soft = (header.get("factorization") or {}).get("soft") or {}  # the data decide the size of embeddings, not params
     wanted = {
         **experiment.model.shape()._asdict(),
-        **(backbone.factorization(classes).to_dict() if backbone.form == "kind" else {}),
+        **(backbone.factorization(classes, soft.get("embedding_size")).to_dict() if backbone.form == "kind" else {}),
         **experiment.diffusion.model_dump(),
         "form": backbone.form,
         "classes": list(classes),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from kind import recipes
 from kind.stages.job import Job, read_record
+from kind.stages.material import load_material, material_files
 from kind.stages.run_arguments import Run, add_run_arguments, read_run
 
 EXAMPLE = "python -m kind finetune --experiment smoke --task novel --method kind --seed 0"
@@ -26,6 +27,7 @@ def run(arguments: argparse.Namespace) -> None:
         inputs=[
             *layout.data_files(task.data),
             *(path for path in (this.start, this.replay, this.tuned) if path),
+            *material_files(this),
             *(path for member in this.members for path in layout.adapted_files(member.folder, steps)[:-1]),
         ],
         outputs=layout.adapted_files(this.folder, steps),
@@ -51,14 +53,16 @@ def train(this: Run, job: Job) -> dict:
     context, method, options = this.context, this.method, this.options
     experiment, layout = context.experiment, context.layout
     task, settings = experiment.task(this.task), experiment.training(this.task)
-    rate = None if method.combines else options.learning_rate or settings.learning_rate or chosen_rate(this.tuned)
+    idle = method.combines or method.trains_nothing(options)
+    rate = None if idle else options.learning_rate or settings.learning_rate or chosen_rate(this.tuned)
     data = load_shots(context, task)
     config = fresh_config(context, data, len(task.classes)) if method.start is None else None
     if this.start:
         check_backbone(context, options.backbone, this.start)
     start = load_start(method.start, this.start, config, this.seed)
     check_images(data, start.model.config, f"task {this.task}")
-    model = adapt(start, method, options, len(task.classes), this.seed, settings.label_table)
+    material = load_material(this, data)
+    model = adapt(start, method, options, len(task.classes), this.seed, settings.label_table, material)
     # after adapt, which renews the label table, so that the header describes the adapted model
     diffusion = start.diffusion or Diffusion(**experiment.diffusion.model_dump())
     null_gate = model.factorization.null_gate if model.gate is not None else "learngenes"
@@ -66,7 +70,7 @@ def train(this: Run, job: Job) -> dict:
     trained = trained_parameters(model)
     parameters = {
         "trainable": sum(p.numel() for p in trained.values()),
-        "trainable_label_table": model.label_table.numel(),
+        "trainable_label_table": model.label_table.numel() if model.label_table.requires_grad else 0,
     }
     print(f"{method.title}: {parameters['trainable']} trainable parameters in {len(trained)} tensors", flush=True)
     if method.combines:

@@ -29,6 +29,7 @@ def run(arguments: argparse.Namespace) -> None:
         inputs=[
             *layout.data_files(context.experiment.pretrain.data),
             *([layout.backbone_model(start)] if start else []),
+            *(context.embedding_files() if context.experiment.backbones[name].given_to == "soft" else []),
         ],
         outputs=layout.backbone_files(name),
         record=layout.record(layout.backbone(name), "pretrain"),
@@ -52,6 +53,7 @@ def train(context: Context, name: str, job: Job) -> dict:
     from kind.sampling import balanced_labels, sample_images
     from kind.stages.expected import check_backbone
     from kind.stages.images import load_images
+    from kind.stages.material import class_embeddings
     from kind.stages.training_job import check_images, fresh_config, run_training, write_history
 
     experiment, layout = context.experiment, context.layout
@@ -68,8 +70,12 @@ def train(context: Context, name: str, job: Job) -> dict:
         model = build_dit(config, derive_seed(settings.seed, "backbone"))  # both forms begin with the same draw
     null_gate = "learngenes"
     if backbone.form == "kind":
-        factorization = backbone.factorization(settings.classes)
+        embeddings = class_embeddings(context, settings.data, data) if backbone.given_to == "soft" else None
+        size = None if embeddings is None else embeddings.shape[1]
+        factorization = backbone.factorization(settings.classes, size)
         model, null_gate = factorize(model, factorization, derive_seed(settings.seed, "factorize")), backbone.null_gate
+        if embeddings is not None:
+            model.class_shares.know_seen(embeddings)
 
     outcome = run_training(
         context,

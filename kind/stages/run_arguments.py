@@ -69,6 +69,10 @@ class Run:
             return layout.raw_adapted(self.folder)
         return layout.adapted(self.folder, experiment.finetune.steps)
 
+    @property
+    def needs(self) -> frozenset[str]:
+        return self.context.experiment.needs(self.label, self.task)
+
     def state(self, stage: str) -> Path:
         return self.context.layout.state(stage, *self.name)
 

@@ -16,7 +16,7 @@ from kind.errors import UserError
 from kind.models.dit import DiT, DiTConfig
 from kind.params import Training
 from kind.stages.context import Context
-from kind.training import Diverged, Outcome, Plan, train
+from kind.training import LOG_COLUMNS, Diverged, Outcome, Plan, train
 
 
 def fresh_config(context: Context, data: LabelledImages, num_classes: int) -> DiTConfig:
@@ -106,5 +106,5 @@ def try_training(context: Context, model: DiT, *arguments: Any, snapshot_steps: 
 
 def write_history(outcome: Outcome, folder: Path) -> None:
     """The log, and the cost apart from it: times differ between two runs of one recipe, losses do not."""
-    write_csv(folder / "train.csv", outcome.log)
+    write_csv(folder / "train.csv", outcome.log, None if outcome.log else LOG_COLUMNS)
     write_json(folder / "cost.json", outcome.cost)

@@ -550,6 +550,58 @@ CASES = [
         "the params changed after this job was planned: its recipe is ... now, 0123456789ab then\n"
         "  -> run snakemake again, so that it plans with the params as they are",
     ),
+    # --- class embeddings, and tailors of the pre-training classes
+    Case(
+        "missing class embeddings",
+        lambda p: _start_from_nearest(p, "v.npz"),
+        FINETUNE_KIND,
+        "tiny.yaml: embedding.path: v.npz does not exist\n"
+        "  -> put a file of one vector a class there, or leave it out: classes' mean images are taken then",
+    ),
+    Case(
+        "class embeddings without a class",
+        lambda p: (_start_from_nearest(p, "v.npz"), np.savez("v.npz", **{"7": np.ones(3), "digits/0": np.ones(3)})),
+        FINETUNE_KIND,
+        "v.npz: has no vector of class '8' of digits; it has 7, digits/0\n"
+        "  -> add them, each under the name of its class or as digits/CLASS, or leave embedding.path out",
+    ),
+    Case(
+        "cut class embeddings",
+        lambda p: (_start_from_nearest(p, "v.safetensors"), (p.folder / "v.safetensors").write_bytes(b"\0" * 5)),
+        FINETUNE_KIND,
+        "v.safetensors: not a whole safetensors file of plain arrays (...)\n"
+        "  -> write it again: one vector of numbers for each class, under the name of the class",
+    ),
+    Case(
+        "pickle as class embeddings",
+        lambda p: (_start_from_nearest(p, "v.npz"), p.pickle("../../v.npz")),
+        FINETUNE_KIND,
+        "v.npz: not a whole npz file of plain arrays (...)\n"
+        "  -> write it again: one vector of numbers for each class, under the name of the class",
+    ),
+    Case(
+        "missing tailors of a pre-training class",
+        lambda p: (_start_from_nearest(p), p.remove("learngenes/kind/tailors/class_0001.safetensors")),
+        FINETUNE_KIND,
+        "missing input: results/tiny/learngenes/kind/tailors/class_0001.safetensors\n"
+        "  -> run the stages that write it first, or snakemake",
+    ),
+    Case(
+        "flipped tailors of a pre-training class",
+        lambda p: (_start_from_nearest(p), p.flip("learngenes/kind/tailors/class_0001.safetensors")),
+        FINETUNE_KIND,
+        changed("learngenes/kind/tailors/class_0001.safetensors", "learngenes/kind/extract.json", "extract"),
+    ),
+    Case(
+        "taking apart what has a soft gate",
+        lambda p: p.edit(
+            ("num_learngenes: 20, num_tailors: 4}", "gate: soft, num_learngenes: 20, num_tailors: 4}"),
+            ("methods: {full: {}, kind: {}}", "methods: {full: {}}"),
+        ),
+        EXTRACT,
+        "tiny.yaml: backbones.kind has a soft gate, behind which no class owns tailors\n"
+        "  -> backbones of form kind: none",
+    ),
     # --- a pickle that poses as a file of ours is not run
     Case(
         "pickle as backbone",
@@ -740,6 +792,11 @@ def _torch(place: Place, content) -> None:
 
     (place.results / STATE).parent.mkdir(parents=True)
     torch.save(content, place.results / STATE)
+
+
+def _start_from_nearest(place: Place, path: str | None = None) -> None:
+    section = "" if path is None else f"embedding: {{path: {path}}}\n"
+    place.edit(("methods: {full: {}, kind: {}}", f"{section}methods: {{full: {{}}, kind: {{tailor_start: nearest}}}}"))
 
 
 def _inception(place: Place) -> None:

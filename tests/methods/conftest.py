@@ -14,10 +14,11 @@ DIFFUSION = Diffusion("cosine", "v")
 
 @dataclass(frozen=True)
 class Starts:
-    """Files of two pre-trained backbones: what each form of start loads."""
+    """Files of three pre-trained backbones: what each form of start loads."""
 
     dense: Path
     kind: Path  # learngenes alone
+    soft: Path
     kind_backbone: Path
 
     def of(self, form: str | None) -> Path | None:
@@ -28,13 +29,16 @@ class Starts:
 def make_starts(build, tmp_path_factory):
     """make_starts(seed) -> backbones of five classes on disk."""
     from kind.checkpoints import save_backbone, save_parts
+    from kind.models.factorization import SoftGating
 
     def make(seed=0) -> Starts:
         folder, classes = tmp_path_factory.mktemp("starts"), list("abcde")
         save_backbone(folder / "dense", build(seed=seed), classes, DIFFUSION)
         save_backbone(folder / "whole", build(seed=seed, learngenes=12, tailors=4), classes, DIFFUSION)
+        soft = SoftGating(hidden=(8,), scale="tailors", embedding_size=6)
+        save_backbone(folder / "soft", build(seed=seed, learngenes=12, tailors=20, soft=soft), classes, DIFFUSION)
         save_parts(folder / "learngenes", [folder / name for name in classes], folder / "whole")
-        return Starts(folder / "dense", folder / "learngenes", folder / "whole")
+        return Starts(folder / "dense", folder / "learngenes", folder / "soft", folder / "whole")
 
     return make
 

@@ -14,8 +14,9 @@ from kind.artifacts import load_tensors, save_tensors
 from kind.checkpoints import load_adapted, load_start, save_adapted
 from kind.diffusion import Diffusion
 from kind.errors import UserError
-from kind.methods import METHODS, Adaptation, Outline, Unknown
+from kind.methods import METHODS, Adaptation, Material, Outline, Unknown
 from kind.models.dit import LABEL_TABLE, DiT, DiTConfig, renew_label_table, to_diffusers
+from kind.models.factorization import SoftGating
 from kind.models.factorized import Factorization, make_room
 from kind.models.plain import is_plain
 from kind.models.presets import PRESETS
@@ -51,8 +52,20 @@ def shake(parameters):
 
 def attached(name, given, starts, seed=SEED):
     """The start with the method attached, in evaluation mode, and its options."""
-    options = METHODS[name].options.model_validate(given)
-    return adapt(start_of(name, starts), METHODS[name], options, 3, seed, "random").eval(), options
+    method, options = METHODS[name], METHODS[name].options.model_validate(given)
+    material = material_of(method, options)
+    return adapt(start_of(name, starts), method, options, 3, seed, "random", material).eval(), options
+
+
+def material_of(method, options) -> Material | None:
+    needs, generator = method.needs(options), torch.Generator().manual_seed(4)
+    return Material(embeddings=torch.randn(3, 6, generator=generator)) if "embeddings" in needs else None
+
+
+def counted(model):
+    """Numbers that are trained, without the label table."""
+    trained = trained_parameters(model)
+    return sum(parameter.numel() for name, parameter in trained.items() if name != LABEL_TABLE)
 
 
 def outputs(model):
@@ -84,12 +97,13 @@ def test_attaching_keeps_the_output_where_the_method_says_so(name, given, starts
 
 @each_method
 def test_the_label_table_is_fresh_but_for_the_null_row_and_trained(name, given, starts):
-    model, _ = attached(name, given, starts)
-    start = start_of(name, starts).model
+    model, options = attached(name, given, starts)
+    start, idle = start_of(name, starts).model, METHODS[name].trains_nothing(options)
     assert model.config.num_classes == 3
     assert model.label_table.shape == (4, 32)
     assert torch.equal(model.label_table[-1], start.label_table[-1])
-    assert model.label_table.requires_grad
+    assert model.label_table.requires_grad is not idle
+    assert torch.equal(model.label_table[0], start.label_table[-1]) == idle
 
 
 @each_method
@@ -101,7 +115,8 @@ def test_attaching_depends_on_the_seed_alone(name, given, starts):
         attached(name, given, starts, SEED + 1)[0].state_dict(),
     )
     assert all(torch.equal(first[key], again[key]) for key in first)
-    assert not torch.equal(first[LABEL_TABLE], other[LABEL_TABLE])
+    idle = METHODS[name].trains_nothing(METHODS[name].options.model_validate(given))
+    assert torch.equal(first[LABEL_TABLE], other[LABEL_TABLE]) == idle
 
 
 @each_method
@@ -117,7 +132,7 @@ def test_training_changes_what_is_declared_and_nothing_else(name, given, starts,
 
 
 def test_svdiff_trains_vectors_at_a_thousandth_of_the_rate(starts, tmp_path):
-    model, options = attached("svdiff", {}, starts)
+    model, options = attached("svdiff", {"vector_rate": 1e-3}, starts)
     before = {key: p.detach().double().clone() for key, p in trained_parameters(model).items()}
     method = METHODS["svdiff"]
     settings = Training(steps=1, batch_size=8, learning_rate=1e-2)
@@ -135,8 +150,7 @@ def test_svdiff_trains_vectors_at_a_thousandth_of_the_rate(starts, tmp_path):
 def test_the_formula_counts_what_is_trained(name, given, starts):
     model, options = attached(name, given, starts)
     task = Adaptation(3, SEED)
-    counted = sum(p.numel() for p in trained_parameters(model).values()) - model.label_table.numel()
-    assert METHODS[name].trainable_parameters(model, options, task) == counted
+    assert METHODS[name].trainable_parameters(model, options, task) == counted(model)
 
 
 @each_method
@@ -144,7 +158,7 @@ def test_the_formula_says_the_same_before_there_is_a_model_or_says_nothing(name,
     """Sizes are matched by the formula of an outline: what is known of a backbone from the params alone."""
     model, options = attached(name, given, starts)
     method, task = METHODS[name], Adaptation(3, SEED)
-    learngenes = start_of(name, starts).model.factorization if method.start == "kind" else None
+    learngenes = start_of(name, starts).model.factorization if method.start in ("kind", "soft") else None
     try:
         found = method.trainable_parameters(Outline(PRESETS["micro/2"], 3, factorization=learngenes), options, task)
     except Unknown:
@@ -174,12 +188,13 @@ def test_the_formula_counts_what_is_trained_at_the_papers_sizes(name, given, pre
         model = DiT(DiTConfig(*PRESETS[preset], image_size=32, channels=4, num_classes=20, learned_variance=True))
         if method.start == "kind":
             make_room(model, Factorization(num_learngenes=96, num_tailors=0))
+        elif method.start == "soft":
+            everyone, soft = ((tuple(range(20)), 64),), SoftGating((64,), "tailors", embedding_size=256)
+            make_room(model, Factorization(96, 0, groups=everyone, soft=soft))
         model.requires_grad_(False)
         method.attach(model, options, task)
-    model.label_table.requires_grad_(True)
-    counted = sum(p.numel() for p in trained_parameters(model).values()) - model.label_table.numel()
-    assert method.trainable_parameters(model, options, task) == counted
-    assert counted > 0 or name == "label-table"
+    assert method.trainable_parameters(model, options, task) == counted(model)
+    assert counted(model) > 0 or name == "label-table" or method.trains_nothing(options)
 
 
 # --- files ----------------------------------------------------------------------------------------------------
@@ -209,7 +224,7 @@ def test_saved_and_loaded_it_computes_the_same(name, given, starts, tmp_path):
     method, options = METHODS[name], METHODS[name].options.model_validate(given)
     fresh = DiTConfig(*PRESETS["micro/2"], image_size=8, channels=3, num_classes=3)
     start = load_start(method.start, starts.of(method.start), fresh, SEED)
-    model = adapt(start, method, options, 3, SEED, "random")
+    model = adapt(start, method, options, 3, SEED, "random", material_of(method, options))
     train_three_steps(model, tmp_path, name, options)
     shake(trained_parameters(model.eval()).values())
     path = tmp_path / "adapted"
@@ -302,7 +317,8 @@ def test_a_method_is_declared_whole(name):
     assert method.name == name
     assert method.title
     assert method.source
-    wanted = name if name == "kind-nogate" else method.start  # the name of a backbone in a params file
+    backbones = {"kind-nogate": name, "divgate": "kind-soft"}  # names in a params file that are no form's
+    wanted = backbones.get(name, method.start)
     field = method.options.model_fields.get("backbone")
     assert (field.default if field else None) == wanted
     assert method.options.model_fields["learning_rate"].default is None

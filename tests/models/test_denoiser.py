@@ -10,6 +10,7 @@ from kind.budget import Budget, cut
 from kind.models import denoiser
 from kind.models.denoiser import Denoiser
 from kind.models.dit import DiTConfig, build_dit
+from kind.models.factorization import SoftGating
 from kind.models.factorized import Factorization, factorize
 from kind.models.presets import PRESETS
 
@@ -30,7 +31,8 @@ def grouped():
 
 
 @pytest.fixture(
-    scope="module", params=["dense", "cheap factors", "cheap matrices", "grouped", "cut", "learned variance"]
+    scope="module",
+    params=["dense", "cheap factors", "cheap matrices", "grouped", "cut", "learned variance", "soft", "cheap soft"],
 )
 def model(request, build):
     return {
@@ -39,6 +41,8 @@ def model(request, build):
         "cheap matrices": lambda: build(learngenes=24, tailors=2),
         "grouped": grouped,
         "cut": lambda: cut(build(learngenes=8, tailors=3), Budget("parameters", 0.8)).model,
+        "soft": lambda: build(learngenes=12, tailors=20, soft=SoftGating((8,), "tailors", 6)),
+        "cheap soft": lambda: build(learngenes=4, tailors=3, soft=SoftGating((), "none", 6)),
         "learned variance": lambda: build(learngenes=8, tailors=2, learned_variance=True),
     }[request.param]()
 

@@ -11,13 +11,21 @@ from pathlib import Path
 import pytest
 import torch
 
+from kind.models.factorization import SoftGating
+
 SIZES = {"learngenes": 8, "tailors": 2}
+SOFT = {"learngenes": 8, "tailors": 9, "soft": SoftGating((6,), "tailors", embedding_size=4)}
 IN_PROCESSES = Path(__file__).with_name("ddp_worker.py")
 
 
 @pytest.fixture
 def model(build):
     return build(**SIZES)
+
+
+@pytest.fixture(params=[SIZES, SOFT], ids=["binary", "soft"])
+def gated(request, build):
+    return build(**request.param)
 
 
 def run(model, inputs, call=None, **gate):
@@ -36,29 +44,29 @@ def assert_same(found, expected, tolerance=1e-5):
         torch.testing.assert_close(found[1][name], gradient, rtol=0, atol=20 * tolerance * scale, msg=name)
 
 
-def test_the_order_of_the_samples_does_not_matter(model, model_inputs):
-    images, timesteps, labels = model_inputs(model)  # 0 1 2 3 4 5 0 1 ...
-    output, gradients = run(model, (images, timesteps, labels))
+def test_the_order_of_the_samples_does_not_matter(gated, model_inputs):
+    images, timesteps, labels = model_inputs(gated)  # 0 1 2 3 4 5 0 1 ...
+    output, gradients = run(gated, (images, timesteps, labels))
     order = torch.randperm(12, generator=torch.Generator().manual_seed(1))
-    model.zero_grad()
-    mixed = model(images[order], timesteps[order], labels[order])
+    gated.zero_grad()
+    mixed = gated(images[order], timesteps[order], labels[order])
     torch.testing.assert_close(mixed, output[order], rtol=1e-5, atol=1e-5)
     weights = torch.linspace(-1, 1, output.numel()).reshape(output.shape)
     (mixed * weights[order]).sum().backward()
-    assert_same((output, {name: p.grad for name, p in model.named_parameters()}), (output, gradients))
+    assert_same((output, {name: p.grad for name, p in gated.named_parameters()}), (output, gradients))
 
 
 @pytest.mark.parametrize("policy", ["learngenes", "true_class"])
-def test_a_mixed_batch_with_dropped_labels_equals_its_samples_one_by_one(model, model_inputs, policy):
-    images, timesteps, labels = model_inputs(model)
+def test_a_mixed_batch_with_dropped_labels_equals_its_samples_one_by_one(gated, model_inputs, policy):
+    images, timesteps, labels = model_inputs(gated)
     seen = torch.where(torch.arange(12) % 3 == 0, 5, labels)
     gates = seen if policy == "learngenes" else labels
-    together = model(images, timesteps, seen, gates)
+    together = gated(images, timesteps, seen, gates)
     for index in range(12):
         one = slice(index, index + 1)
-        alone = model(images[one], timesteps[one], seen[one], gates[one])
+        alone = gated(images[one], timesteps[one], seen[one], gates[one])
         torch.testing.assert_close(together[one], alone, rtol=1e-5, atol=1e-5)
-    other = model(images, timesteps, seen, labels if policy == "learngenes" else seen)
+    other = gated(images, timesteps, seen, labels if policy == "learngenes" else seen)
     dropped = (seen == 5) & (labels < 5)
     assert torch.allclose(other[~dropped], together[~dropped], rtol=1e-5, atol=1e-5)
     assert all(not torch.allclose(a, b, atol=1e-3) for a, b in zip(other[dropped], together[dropped], strict=True))
@@ -85,7 +93,7 @@ def test_the_compiled_model_is_one_graph(model, model_inputs):
     assert list(model.state_dict()) == names
 
 
-@pytest.mark.parametrize("sizes", [{}, SIZES], ids=["dense", "kind"])
+@pytest.mark.parametrize("sizes", [{}, SIZES, SOFT], ids=["dense", "kind", "soft"])
 def test_checkpointed_blocks_keep_less_and_change_nothing(build, model_inputs, sizes):
     model = build(**sizes)
     inputs, other = model_inputs(model), model_inputs(model, seed=3)

@@ -10,15 +10,17 @@ from kind.data.sources import SOURCES
 from kind.methods import METHODS
 
 SECTIONS = (
-    "description, seeds, compute, data, model, diffusion, backbones, pretrain, tasks, finetune, methods, tune, "
+    "description, seeds, compute, data, model, diffusion, embedding, backbones, pretrain, tasks, finetune, methods, tune, "
     "ablations, replay, sampling, evaluation, analyses"
 )
 TRAINING = (
     "steps, batch_size, learning_rate, warmup_steps, learning_rate_schedule, weight_decay, gradient_clip, ema_decay, "
     "label_dropout, log_every"
 )
-KIND_KEYS = "form, num_learngenes, num_tailors, null_gate, overcomplete, matrices, ranks, class_tailors, groups, start"
+KIND_KEYS = "form, num_learngenes, num_tailors, null_gate, overcomplete, matrices, ranks, class_tailors, groups, start, gate, gate_hidden, gate_scale"
 LETTERS_KEYS = "classes, images_per_class, size, faces, max_rotation, max_shear, min_scale, max_scale, max_shift, seed"
+
+SOFT = {"form": "kind", "gate": "soft", "num_learngenes": 20, "num_tailors": 12}
 
 # key, new value (... deletes), the one line of the message
 UNKNOWN_KEYS = [
@@ -234,6 +236,30 @@ COMBINATIONS = [
     ("backbones.kind.start", "dens", "backbones.kind.start: no backbone 'dens' (did you mean 'dense'?); backbones: "
      "dense, kind"),
     ("backbones.kind.start", "kind", "backbones.kind.start: 'kind' is of form kind; a start is of form dense"),
+    ("backbones.kind.gate_scale", "none", "backbones.kind.gate_scale: is of a soft gate; leave it out, or say `gate: "
+     "soft`"),
+    ("backbones.kind.gate", "dynamic", "backbones.kind.gate: 'dynamic' is not allowed; allowed: 'binary' or 'soft'"),
+    ("backbones.soft", {**SOFT, "num_tailors": 13}, "backbones.soft: impossible rank: num_learngenes 20 + num_tailors 13 "
+     "= 33 components are active, but a matrix of width 32 has rank at most 32"),
+    ("backbones.soft", {**SOFT, "num_tailors": 0}, "backbones.soft.num_tailors: 0 tailors leave a soft gate nothing to "
+     "share out; give 1 or more"),
+    ("backbones.soft", {**SOFT, "class_tailors": {"2": 1}}, "backbones.soft.class_tailors: behind a soft gate no class "
+     "owns tailors; leave it out, or say `gate: binary`"),
+    ("backbones.soft", {**SOFT, "ranks": {"o": {"num_tailors": 1}}}, "backbones.soft.ranks.o.num_tailors: a soft gate "
+     "has one row of shares for all matrices, and so one number of tailors; leave it out"),
+    ("backbones.soft", {**SOFT, "gate_hidden": [0]}, "backbones.soft.gate_hidden.0: must be at least 1, found 0"),
+    ("methods.divgate", {}, "methods.divgate.backbone: no backbone 'kind-soft' (did you mean 'kind'?); backbones: dense, kind (divgate starts "
+     "from 'soft' unless `backbone` names another)"),
+    ("methods.divgate", {"backbone": "kind"}, "methods.divgate.backbone: 'kind' is of form kind, but divgate needs form "
+     "soft"),
+    ("backbones.kind", {**SOFT, "num_tailors": 2}, "methods.kind.backbone: 'kind' is of form soft, but kind needs form "
+     "kind"),
+    ("embedding", {"path": "clip.pt"}, r"embedding.path: does not match the pattern \.(npz|safetensors)$, found "
+     "'clip.pt'"),
+    ("embedding", {"side": 9}, "embedding.side: must be at most 8, found 9"),
+    ("methods.control", {"method": "kind-dense", "num_learngenes": 8, "tailor_start": "mean"}, "methods.control: "
+     "tailor_start 'mean' begins with the tailors of the pre-training classes, and its backbone has none; write random "
+     "or zero"),
     ("compute", {"recompute": "block"}, "compute.recompute: 'block' is not allowed (did you mean 'blocks'?); allowed: "
      "'nothing', 'hidden' or 'blocks'"),
     ("methods.kind.num_tailors", 13, "methods.kind: impossible rank: 20 learngenes + 13 tailors a class = 33 active "
@@ -294,6 +320,10 @@ FINE = [
     ("backbones.kind.start", "dense"),
     ("backbones.kind.start", None),
     ("pretrain.classes", ["0", 1, "2"]),
+    ("backbones.soft", SOFT),  # 20 + 12 in all, however many classes there are
+    ("backbones.soft", {**SOFT, "gate_hidden": [], "gate_scale": "none", "ranks": {"o": {"num_learngenes": 2}}}),
+    ("methods.kind.tailor_start", "nearest"),
+    ("embedding", {"path": "vectors.safetensors"}),
     ("data.letters.split", {"train": 0.1, "validation": 0.2, "test": 0.7}),  # 0.1 + 0.2 + 0.7 is not quite 1 in floats
 ]
 

@@ -29,6 +29,7 @@ def test_every_method_ends_in_the_table(tmp_path):
     with open(layout.report / "metrics.csv") as handle:
         rows = {row["method"]: row for row in csv.DictReader(handle)}
     assert set(rows) == set(load_experiment(RIVALS).methods)
+    assert int(rows["divgate-zero-shot"]["parameters_trainable"]) == 0
     fd = next(name for name in rows["full"] if name.startswith("fd_digits"))
     assert all(float(row[fd]) > 0 for row in rows.values())
     assert float(rows["full"][fd]) < float(rows["label-table"][fd]), "the floor"

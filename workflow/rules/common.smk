@@ -62,6 +62,12 @@ def params_file(wildcards):
     return os.path.relpath(EXPERIMENTS[wildcards.experiment][0])
 
 
+def embedding_files(experiment):
+    """The file of class embeddings that the params name; where it is not there, onstart says so."""
+    path = experiment.embedding.path
+    return [path] if path is not None and Path(path).is_file() else []
+
+
 def threads_of(wildcards):
     return experiment_of(wildcards).compute.threads
 

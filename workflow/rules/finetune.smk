@@ -30,6 +30,15 @@ def chosen_rate(wildcards):
     return [layout_of(wildcards).tuned(wildcards.method)] if chosen else []
 
 
+def material_of(wildcards):
+    """What the method is given beside its start: tailors of the pre-training classes, embeddings; mostly nothing."""
+    experiment = experiment_of(wildcards)
+    needs = experiment.needs(wildcards.method, wildcards.task)
+    backbone, data = experiment.backbone_of(wildcards.method), experiment.pretrain.data
+    files = layout_of(wildcards).material(needs, backbone, data) if needs else []
+    return files + (embedding_files(experiment) if "embeddings" in needs else [])
+
+
 rule finetune:
     input:
         start_of,
@@ -37,6 +46,7 @@ rule finetune:
         members_of,
         data_of_task,
         chosen_rate,
+        material_of,
     output:
         directory(ANY.adapted_folder(RUN)),
         RUN / "train.csv",

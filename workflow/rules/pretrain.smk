@@ -11,10 +11,18 @@ def start_of_backbone(wildcards):
     return [layout_of(wildcards).backbone_model(start)] if start else []
 
 
+def embeddings_of_backbone(wildcards):
+    """The user's own class embeddings, for a soft gate."""
+    experiment = experiment_of(wildcards)
+    soft = experiment.backbones[wildcards.backbone].given_to == "soft"
+    return embedding_files(experiment) if soft else []
+
+
 rule pretrain:
     input:
         data_of_pretraining,
         start_of_backbone,
+        embeddings_of_backbone,
     output:
         ANY.backbone_files("{backbone}"),
         record=ANY.record(ANY.backbone("{backbone}"), "pretrain"),
