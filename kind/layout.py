@@ -130,7 +130,11 @@ class Layout:
 
     def tuned(self, method: str) -> Path:
         """The learning rate that tuning chose for a method, with all that was tried."""
-        return self.root / "tuning" / f"{method}.json"
+        return self.tuning / f"{method}.json"
+
+    @property
+    def tuning(self) -> Path:
+        return self.root / "tuning"
 
     @property
     def analyses(self) -> Path:
@@ -142,6 +146,11 @@ class Layout:
     @property
     def interference_table(self) -> Path:
         return self.analyses / "interference.csv"
+
+    def make_optional_folders(self) -> None:
+        """Of what not every experiment has: DVC wants all that dvc.yaml names to be there, if empty."""
+        for folder in (self.tuning, self.analyses):
+            folder.mkdir(parents=True, exist_ok=True)
 
     def analysis_files(self, experiment: Experiment) -> list[Path]:
         """The tables that the `analyses` section asks for."""

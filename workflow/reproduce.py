@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from kind.errors import UserError  # noqa: E402
+from kind.layout import Layout  # noqa: E402
 from kind.params_file import find_params, load_experiments  # noqa: E402
 
 
@@ -36,6 +37,8 @@ def main(versioned: list[str]) -> int:
     for name in chosen:
         if code := run(snakemake(name, profile)):
             return code
+    for name in versioned:  # which older results may lack
+        Layout(ROOT / "results" / name).make_optional_folders()
     return 0
 
 

@@ -108,6 +108,8 @@ onstart:
         lines = "\n".join(f"  - {line}" for line in dict.fromkeys(lacking))
         print(f"error: missing on this machine:\n{lines}", file=sys.stderr)
         sys.exit(2)
+    for layout in LAYOUTS.values():
+        layout.make_optional_folders()
     start_tracking()
 
 
