@@ -40,7 +40,7 @@ def greedy_soup(models: Sequence[Weights], loss_of: Callable[[Weights], float]) 
     return Choice(members, losses, best)
 
 
-def uniform_soup(models: Sequence[Weights]) -> Choice:
+def uniform_soup(models: Sequence[object]) -> Choice:
     return Choice(list(range(len(models))))
 
 

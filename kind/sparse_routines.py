@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from kind.adaptation import trained_parameters
+from kind.errors import UserError
 from kind.models.dit import LABEL_TABLE, DiT
 from kind.models.sparse_deltas import DELTAS, SparseDeltas, base_weights, largest, smallest
 from kind.params import Training
@@ -33,6 +35,12 @@ class SaraRoutine(Routine):
         self.deltas: SparseDeltas = model.get_submodule(DELTAS)
         self.weights = base_weights(model)
         self.threshold = smallest(self.weights, len(self.deltas.values))[1]
+        if self.threshold == 0:
+            raise UserError(
+                f"SaRA trains the {len(self.deltas.values)} weights of smallest magnitude, but so many are exactly 0 "
+                "that no threshold can tell which of them have grown",
+                hint="start from a trained backbone, or give a larger share",
+            )
         self.active: Tensor | None = None
         self._frozen: Tensor | None = None
 
@@ -48,7 +56,10 @@ class SaraRoutine(Routine):
         if self.active is not None:
             changed = changed * self.active[own]
         masked = torch.zeros_like(weight).flatten().index_put((within,), changed).view_as(weight)
-        return self.rank_penalty * torch.linalg.matrix_norm(masked.flatten(1), ord="nuc")
+        try:
+            return self.rank_penalty * torch.linalg.matrix_norm(masked.flatten(1), ord="nuc")
+        except torch.linalg.LinAlgError:  # of what is not finite: the loss says so, as of every method
+            return self.deltas.values.sum() * math.nan
 
     def mask_gradients(self) -> None:
         if self.active is not None:
@@ -61,7 +72,7 @@ class SaraRoutine(Routine):
 
     def turn(self, step: int) -> None:
         start = torch.cat([weight.detach().flatten() for weight in self.weights])[self.deltas.positions]
-        self._freeze((start + self.deltas.values.detach()).abs() < self.threshold)
+        self._freeze((start + self.deltas.values.detach()).abs() <= self.threshold)
 
     def _freeze(self, active: Tensor) -> None:
         self.active, self._frozen = active, self.deltas.values.detach().clone()
@@ -78,13 +89,13 @@ class LotteryRoutine(Routine):
 
     def __init__(self, model: DiT, run: RunLength):
         super().__init__(model)
-        self.half, self.steps = run.steps // 2, run.steps
+        self.half, self.steps = max(1, run.steps // 2), run.steps
         self.turns = (self.half,)
         self.deltas: SparseDeltas = model.get_submodule(DELTAS)
         self.weights = base_weights(model)
         self.start = [weight.detach().clone() for weight in self.weights]
         self.label_start = model.label_table.detach().clone()
-        self._train_all(self.half > 0)
+        self._train_all(True)
 
     def _train_all(self, everything: bool) -> None:
         for weight in self.weights:

@@ -7,8 +7,9 @@ import dataclasses
 import pytest
 import torch
 
-from kind.adaptation import Start, adapt
+from kind.adaptation import Start, adapt, fill, learned_tensors
 from kind.diffusion import Diffusion
+from kind.errors import UserError
 from kind.methods import METHODS
 from kind.models.dit import LABEL_TABLE
 from kind.params import Training
@@ -168,14 +169,14 @@ def test_sara_trains_small_weights_and_freezes_those_that_outgrow_the_threshold(
     vectors = [p for p in reference.model.parameters() if p.dim() < 2]
     flat = torch.cat([w.detach().flatten() for w in matrices])
     count = round(0.3 * len(flat))
-    threshold = flat.abs().sort().values[count]
-    trained = flat.abs() < threshold
+    threshold = flat.abs().sort().values[count - 1]
+    trained = flat.abs() <= threshold
     masks = [m.view_as(w) for m, w in zip(trained.split([w.numel() for w in matrices]), matrices, strict=True)]
     for parameter in vectors:
         parameter.requires_grad_(False)
     for step in range(8):
         if step == 4:  # those that are still below go on, and AdamW begins anew; the averages do not
-            masks = [mask & (w.detach().abs() < threshold) for mask, w in zip(masks, matrices, strict=True)]
+            masks = [mask & (w.detach().abs() <= threshold) for mask, w in zip(masks, matrices, strict=True)]
             average = reference.average
             reference.begin()
             reference.average = average
@@ -199,11 +200,51 @@ def test_weight_decay_does_not_move_what_sara_has_frozen(build, tmp_path):
     model = attached("sara", build)
     start = torch.cat([w.detach().flatten() for w in _matrices(build())])[model.deltas.positions]
     half = run("sara", attached("sara", build), tmp_path / "half", weight_decay=10.0, steps=4).raw[VALUES]
-    threshold = torch.cat([w.detach().flatten() for w in _matrices(build())]).abs().sort().values[len(half)]
-    grown = (start + half).abs() >= threshold
+    threshold = torch.cat([w.detach().flatten() for w in _matrices(build())]).abs().sort().values[len(half) - 1]
+    grown = (start + half).abs() > threshold
     assert grown.any()
     assert torch.equal(outcome.raw[VALUES][grown], half[grown])
     assert not torch.equal(outcome.raw[VALUES][~grown], half[~grown])
+
+
+def test_of_equally_small_weights_sara_trains_the_first(build):
+    start = build()
+    with torch.no_grad():
+        for weight in _matrices(start):
+            weight.copy_((weight * 4).round() / 4 + 0.125)  # few different magnitudes
+    flat = torch.cat([w.detach().flatten() for w in _matrices(start)])
+    method = METHODS["sara"]
+    model = adapt(Start(start), method, method.options(**GIVEN["sara"]), 5, SEED, "random")
+    expected = flat.abs().argsort(stable=True)[: round(0.3 * len(flat))].sort().values
+    assert torch.equal(model.deltas.positions, expected)
+
+
+def test_sara_refuses_a_backbone_of_zeros(build, tmp_path):
+    method = METHODS["sara"]
+    model = adapt(Start(build(shaken=False)), method, method.options(share=0.1, rank_penalty=0.0), 5, SEED, "random")
+    with pytest.raises(UserError, match="so many are exactly 0"):
+        routine_of(method, method.options(share=0.1, rank_penalty=0.0), 8, SEED)(model)
+
+
+def test_a_single_step_of_lt_sft_selects_what_moved(build, tmp_path):
+    model = attached("lt-sft", build)
+    method, options = METHODS["lt-sft"], METHODS["lt-sft"].options(**GIVEN["lt-sft"])
+    plan = Plan(SETTINGS.model_copy(update={"steps": 1}), Diffusion("linear", "v"), RATE, SEED, "a recipe")
+    plan = dataclasses.replace(plan, routine=routine_of(method, options, 1, SEED))
+    outcome = train(model, IMAGES, LABELS, plan, tmp_path / "state.pt", "a run")
+    assert outcome.raw[POSITIONS].max() > 2 * len(outcome.raw[POSITIONS]), "not simply the first"
+    assert (outcome.raw[VALUES] != 0).all()
+
+
+@pytest.mark.parametrize("wrong", ["falling", "beyond", "negative"])
+def test_positions_of_a_changed_file_are_refused(build, wrong):
+    model = attached("lt-sft", build)
+    tensors = {name: tensor.detach().clone() for name, tensor in learned_tensors(model).items()}
+    positions = tensors[POSITIONS]
+    positions[0] = {"falling": 5, "beyond": positions[0], "negative": -1}[wrong]
+    positions[-1] = 10**9 if wrong == "beyond" else positions[-1]
+    with pytest.raises(UserError, match="positions of sparse changes do not rise from 0 to below [0-9]+"):
+        fill(model, tensors)
 
 
 def _matrices(model):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from kind.methods import Adaptation, Method, kind
-from kind.models.factorization import Factorization
+from kind.models.factorization import FACTORIZED, MATRICES, Factorization
 from kind.models.presets import Preset
 
 if TYPE_CHECKING:
@@ -20,24 +20,29 @@ if TYPE_CHECKING:
 
 
 class Options(kind.Options):
-    """num_learngenes: components that are kept.  For a fair comparison with `kind`, this and null_gate are those of the
-    factorized backbone."""
+    """num_learngenes: components that are kept, of each of these matrices.  For a fair comparison with `kind`, these
+    options and null_gate are those of the factorized backbone."""
 
     backbone: str = "dense"
     num_learngenes: Annotated[int, Field(ge=1)]
+    matrices: Annotated[list[Literal[tuple(MATRICES)]], Field(min_length=1)] = list(FACTORIZED)
     null_gate: Literal["learngenes", "true_class"] = "learngenes"
 
 
 def attach(model: DiT, options: Options, task: Adaptation) -> None:
     from kind.models.factorized import factorize
 
-    factorize(model, Factorization(options.num_learngenes, 0), seed=0)  # nothing is left over to be shared out
+    factorize(model, _cut(options), seed=0)  # nothing is left over to be shared out
     kind.attach(model, options, task)
 
 
 def trainable_parameters(model: DiT, options: Options, task: Adaptation) -> int:
     """KIND's, beside the components that are kept."""
-    return kind.count_trained(model, Factorization(options.num_learngenes, 0), options, task)
+    return kind.count_trained(model, _cut(options), options, task)
+
+
+def _cut(options: Options) -> Factorization:
+    return Factorization(options.num_learngenes, 0, matrices=tuple(options.matrices))
 
 
 def problem(options: Options, shape: Preset, backbone: object, num_seen_classes: int, num_classes: int) -> str | None:
@@ -56,7 +61,10 @@ METHOD = Method(
     attach=attach,
     trainable_parameters=trainable_parameters,
     keeps_output=lambda options: False,
-    examples=({"num_learngenes": 12}, {"num_learngenes": 20, "tailor_start": "zero", "num_tailors": 2}),
+    examples=(
+        {"num_learngenes": 12},
+        {"num_learngenes": 20, "tailor_start": "zero", "num_tailors": 2, "matrices": ["adaln", "q"]},
+    ),
     size_option="num_tailors",
     problem=problem,
 )

@@ -46,8 +46,10 @@ def trainable_parameters(model: DiT, options: Options, task: Adaptation) -> int:
 
 
 def problem(options: Options, shape: Preset, backbone: object, num_seen_classes: int, num_classes: int) -> str | None:
-    if backbone is not None and (backbone.num_tailors or backbone.class_tailors or backbone.groups or backbone.ranks):
+    if backbone is not None and (backbone.num_tailors or backbone.class_tailors or backbone.groups):
         return "its backbone has tailors of classes; this control needs one that shares all (`num_tailors: 0`)"
+    if backbone is not None and backbone.ranks:
+        return "its backbone has `ranks` of single matrices; this control keeps one number in all of them"
     if backbone is not None and options.num_learngenes > backbone.num_learngenes:
         return (
             f"num_learngenes {options.num_learngenes} are to be kept, but the backbone has {backbone.num_learngenes} "

@@ -38,8 +38,9 @@ def attach(model: DiT, options: Options, task: Adaptation) -> None:
 
     def make(linear: torch.nn.Linear) -> OrthogonalLinear:
         generator = torch.Generator().manual_seed(derive_seed(options.basis_seed, "basis", next(positions)))
-        drawn = torch.randn(last, linear.in_features, generator=generator, device="cpu")
-        basis = torch.linalg.qr(drawn.T).Q.T  # its first rows depend on the first drawn alone, whatever the slot
+        # row by row: what torch draws at once depends on how much that is, and all slots must share the first rows
+        rows = [torch.randn(linear.in_features, generator=generator, device="cpu") for _ in range(last)]
+        basis = torch.linalg.qr(torch.stack(rows).T).Q.T
         return OrthogonalLinear(linear, basis[first:])
 
     replace_linears(model, make)

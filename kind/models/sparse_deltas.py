@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from kind.errors import UserError
 from kind.models.dit import LABEL_TABLE, DiT
 
 DELTAS = "deltas"
@@ -22,7 +24,8 @@ class SparseDeltas(nn.Module):
 
     def __init__(self, shapes: Sequence[torch.Size], count: int, learned: bool, device: torch.device):
         super().__init__()
-        self.shapes = list(shapes)
+        # of each weight among all: where it begins, and behind the last one where it ends
+        self.starts = [0, *accumulate(shape.numel() for shape in shapes)]
         self.values = nn.Parameter(torch.zeros(count, device=device))
         self.register_buffer("positions", torch.arange(count, device=device), persistent=learned)
         self.learned_buffers = ("positions",) if learned else ()
@@ -35,17 +38,22 @@ class SparseDeltas(nn.Module):
         self.filled()
 
     def filled(self) -> None:
-        """Where each weight's entries lie has to be found again."""
+        """Where each weight's entries lie has to be found again.  Raises UserError for positions that cannot be."""
+        rise = self.positions.diff()
+        if not (bool((rise > 0).all()) and self.positions[0] >= 0 and self.positions[-1] < self.starts[-1]):
+            raise UserError(
+                f"positions of sparse changes do not rise from 0 to below {self.starts[-1]}, the number of weights",
+                hint="the file was changed after it was written: delete it and run the stage that writes it again",
+            )
         self._ends = None
 
     def of(self, index: int) -> tuple[Tensor, slice]:
         """Of the weight number `index`: flat positions inside it, and where its entries are among all."""
-        sizes = torch.tensor([shape.numel() for shape in self.shapes]).cumsum(0)
         if self._ends is None:
-            self._ends = torch.searchsorted(self.positions, sizes.to(self.positions.device)).tolist()
-        own = slice(self._ends[index - 1] if index else 0, self._ends[index])
-        first = int(sizes[index - 1]) if index else 0
-        return self.positions[own] - first, own
+            starts = torch.tensor(self.starts, device=self.positions.device)
+            self._ends = torch.searchsorted(self.positions, starts).tolist()
+        own = slice(self._ends[index], self._ends[index + 1])
+        return self.positions[own] - self.starts[index], own
 
 
 class AddDeltas(nn.Module):
@@ -104,11 +112,15 @@ def fold_deltas(model: DiT) -> DiT:
 
 
 def smallest(weights: Sequence[Tensor], count: int) -> tuple[Tensor, float]:
-    """Positions [count], rising, of the entries of smallest magnitude, and the magnitude that they lie below."""
+    """Positions [count], rising, of the entries of smallest magnitude, and the largest magnitude among them.
+
+    Of equal entries the first: the positions are not saved, and must come out alike everywhere.
+    """
     magnitudes = torch.cat([weight.detach().abs().flatten() for weight in weights])
-    least = magnitudes.topk(min(count + 1, len(magnitudes)), largest=False, sorted=True)
-    threshold = least.values[-1].item() if count < len(magnitudes) else float("inf")
-    return least.indices[:count].sort().values, threshold
+    threshold = magnitudes.kthvalue(count).values
+    below = (magnitudes < threshold).nonzero()[:, 0]
+    equal = (magnitudes == threshold).nonzero()[: count - len(below), 0]
+    return torch.cat([below, equal]).sort().values, threshold.item()
 
 
 def largest(changes: Sequence[Tensor], count: int) -> tuple[Tensor, Tensor]:

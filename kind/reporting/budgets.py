@@ -24,7 +24,8 @@ class Budget:
     seconds: float | None = None
 
     def allows(self, run: RunRecord, step: int) -> bool:
-        used = {"steps": step, "parameters": trainable(run), "seconds": seconds_of(run, step)}
+        steps = step * int(run.part("training").get("num_runs", 1))  # a soup is made of so many
+        used = {"steps": steps, "parameters": trainable(run), "seconds": seconds_of(run, step)}
         given = {key: limit for key in used if (limit := getattr(self, key)) is not None}
         return all(used[key] is not None and used[key] <= limit for key, limit in given.items())
 

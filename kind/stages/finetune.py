@@ -74,7 +74,9 @@ def train(this: Run, job: Job) -> dict:
     }
     print(f"{method.title}: {parameters['trainable']} trainable parameters in {len(trained)} tensors", flush=True)
     if method.combines:
-        from kind.stages.soup_run import cook
+        from kind.stages.soup_run import cook, most_trained
+
+        parameters["trainable"] = most_trained(this)
 
         outcome, made = cook(this, start, model)
     else:
@@ -120,6 +122,7 @@ def train(this: Run, job: Job) -> dict:
             "num_images": len(data),
             "precision": outcome.precision,
             "null_gate": null_gate if model.gate is not None else None,
+            **({"num_runs": len(this.members)} if method.combines else {}),
             **origins(this),
             **({"diverged": outcome.cost["diverged"]} if "diverged" in outcome.cost else {}),
         },

@@ -30,7 +30,7 @@ def load_material(this: Run, shots: LabelledImages) -> Material | None:
     from kind.stages.images import load_images
 
     context, given = this.context, {}
-    task, pretrain = context.experiment.tasks[this.task], context.experiment.pretrain
+    task, pretrain = context.experiment.task(this.task), context.experiment.pretrain
     if "embeddings" in this.needs:
         given["embeddings"] = class_embeddings(context, task.data, shots)
     if "seen_embeddings" in this.needs:

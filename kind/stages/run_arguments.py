@@ -67,7 +67,7 @@ class Run:
         layout, experiment = self.context.layout, self.context.experiment
         if experiment.sampling.weights == "raw":
             return layout.raw_adapted(self.folder)
-        return layout.adapted(self.folder, experiment.finetune.steps)
+        return layout.adapted(self.folder, self.steps[-1])
 
     @property
     def needs(self) -> frozenset[str]:

@@ -12,6 +12,7 @@ import torch
 from kind.adaptation import Start
 from kind.artifacts import read_json
 from kind.checkpoints import load_adapted
+from kind.devices import choose_device, prepare_torch
 from kind.diffusion import Diffusion
 from kind.evaluation.held_out_loss import held_out_losses
 from kind.models.dit import DiT
@@ -19,6 +20,7 @@ from kind.models.plain import require_plain
 from kind.soup import Choice, Weights, floats_of, greedy_soup, mean_weights, uniform_soup
 from kind.stages.expected import check_adapted
 from kind.stages.images import held_out_tensors
+from kind.stages.job import read_record
 from kind.stages.run_arguments import Run
 from kind.training import LOG_COLUMNS, Outcome
 
@@ -36,25 +38,32 @@ def cook(this: Run, start: Start, model: DiT) -> tuple[Outcome, dict[str, Any]]:
         merged = member.method.merge(adapted) if member.method.merge else adapted
         return floats_of(require_plain(merged, "averaged"))
 
-    def kept(step: int) -> list[dict[str, torch.Tensor]]:
-        return [weights_of(layout.adapted(member.folder, step), member) for member in this.members]
-
-    last = kept(steps[-1])
-    choice = uniform_soup(last)
+    choice = uniform_soup(this.members)
     if this.options.choose == "greedy":
+        compute = this.context.experiment.compute
+        prepare_torch(compute.threads)
+        model.to(choose_device(compute.device, this.context.device_key))
+        last = [weights_of(layout.adapted(member.folder, steps[-1]), member) for member in this.members]
         choice = greedy_soup(last, lambda weights: _held_out(this, model, start.diffusion, weights))
+        del last
     chosen = [this.members[index] for index in choice.members]
-    averaged = {steps[-1]: mean_weights([last[index] for index in choice.members])}
-    for step in steps[:-1]:
-        found = kept(step)
-        averaged[step] = mean_weights([found[index] for index in choice.members])
+    averaged = {
+        step: mean_weights([weights_of(layout.adapted(member.folder, step), member) for member in chosen])
+        for step in steps
+    }
     raw = mean_weights([weights_of(layout.raw_adapted(member.folder), member) for member in chosen])
-    outcome = Outcome(dict(sorted(averaged.items())), raw, _mean_log(this.members), _costs(this.members), "float32")
+    outcome = Outcome(averaged, raw, _mean_log(this.members), _costs(this.members), "float32")
     return outcome, {"soup": _describe(this, choice)}
 
 
+def most_trained(this: Run) -> int:
+    """Trainable parameters of the member that has most: what a machine must have room for."""
+    records = [read_record(this.context.layout.record(m.folder, "finetune"), "parameters") for m in this.members]
+    return max(record["parameters"]["trainable"] for record in records)
+
+
 def _held_out(this: Run, model: DiT, diffusion: Diffusion, weights: Weights) -> float:
-    task = this.context.experiment.tasks[this.task]
+    task = this.context.experiment.task(this.task)
     images, labels = held_out_tensors(this.context, task)
     with torch.no_grad():
         for name, parameter in model.named_parameters():

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from kind.adaptation import trained_parameters
+from kind.adaptation import learned_tensors
 from kind.artifacts import digest, write_csv, write_json
 from kind.data.prepared import LabelledImages
 from kind.devices import choose_device, choose_precision, prepare_torch
@@ -90,14 +90,11 @@ def run_training(
 
 def try_training(context: Context, model: DiT, *arguments: Any, snapshot_steps: tuple[int, ...], **how: Any) -> Outcome:
     """`run_training` for a trial: where training diverges the start is what is left, and the cost says why."""
-    start = {name: parameter.detach().clone() for name, parameter in trained_parameters(model).items()}
+    start = {name: tensor.detach().cpu().clone() for name, tensor in learned_tensors(model).items()}
     try:
         return run_training(context, model, *arguments, snapshot_steps=snapshot_steps, **how)
     except Diverged as error:
         print(f"note: {error}", flush=True)
-        with torch.no_grad():
-            for name, parameter in trained_parameters(model).items():
-                parameter.copy_(start[name])
         compute = context.experiment.compute
         precision = choose_precision(compute.precision, choose_device(compute.device, context.device_key))
         why = {"diverged": str(error).splitlines()[0]}

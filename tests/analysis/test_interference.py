@@ -73,7 +73,7 @@ def _bottleneck(model):
     from kind.methods import METHODS
 
     method = METHODS["diffscaler"]
-    return adapt(Start(model), method, method.options(rank=2), 2, 0, "random")
+    return adapt(Start(model), method, method.options(rank=2, scale=1.0), 2, 0, "random")
 
 
 def test_behind_the_gate_nothing_interferes(shared):

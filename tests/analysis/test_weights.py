@@ -91,4 +91,6 @@ def test_gated_adapters_stand_beside_the_backbones_matrix(begin, build):
 
 
 def test_a_layer_that_is_no_matrix_has_no_row(begin, build):
-    assert compare_weights(begin("diffscaler", rank=2), reference_matrices(build(num_classes=2)), 10, 0.6) == []
+    assert (
+        compare_weights(begin("diffscaler", rank=2, scale=1.0), reference_matrices(build(num_classes=2)), 10, 0.6) == []
+    )

@@ -289,7 +289,7 @@ CASES = [
     ),
     Case(
         "training state without entries",
-        lambda p: (p.remove(f"{RUN}/finetune.json"), _torch(p, {"format": 2})),
+        lambda p: (p.remove(f"{RUN}/finetune.json"), _torch(p, {"format": 3})),
         FINETUNE,
         "results/tiny/state/finetune/novel/full/0/training.pt: unreadable training state (...); expected what finetune novel full seed 0 saved\n"
         "  -> cut off or changed after it was written: delete it and run the same command again, to start over",
