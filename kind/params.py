@@ -178,7 +178,7 @@ class Experiment(Section):
     def match(self, label: str, task: str | None) -> Match | None:
         """What was found for an entry with `match` on this task; None for one without.  Raises NoMatch."""
         given = self.methods[split_label(label)[0]]
-        if "match" not in given:
+        if given.get("match") is None:
             return None
         found = self._matches.get((label, task))
         if found is None:
@@ -241,7 +241,7 @@ class Experiment(Section):
 
     def _trains(self, label: str) -> bool:
         method, any_task = METHODS[self.method_name(label)], next(iter(self.tasks))
-        return not (method.combines or method.trains_nothing(self.method_options(label, any_task)))
+        return method.learns(self.method_options(label, any_task))
 
     def rates(self, label: str) -> list[float]:
         """Those that are tried with an entry."""

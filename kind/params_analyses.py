@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Annotated, Any
 
@@ -70,6 +70,10 @@ def analysis_problems(content: Mapping[str, Any], valid: Mapping[str, Any]) -> I
                 yield f"{where}.{label}.{task}: not among the tasks that are put together, {known}"
         if all(name in entries for name in (label, *stand_ins.values())):
             yield from _method_problems(f"{where}.{label}", label, stand_ins, entries)
+            if not set(stand_ins) <= set(interference.tasks):
+                continue  # said already
+            chosen = [entries[stand_ins.get(task, label)][1] for task in interference.tasks]
+            yield from _slot_problems(f"{where}.{label}", chosen)
 
 
 def _names(content: Mapping[str, Any], section: str) -> list[str]:
@@ -103,6 +107,10 @@ def _method_problems(
         other, others = entries[entry]
         if (other, getattr(others, "backbone", None)) != (name, getattr(options, "backbone", None)):
             yield f"{where}.{task}: {entry!r} is of another method or backbone than {label!r}; name one of the same"
+    if method.start == "soft":
+        yield f"{where}: behind a soft gate classes share all tailors, and models cannot be combined; leave it out"
+    if method.renews:
+        yield f"{where}: {name} draws blocks anew, so that its runs begin apart and cannot be added; leave it out"
     if method.start is None:
         yield f"{where}: {name} begins with nothing that its runs share, so that they cannot be added; leave it out"
     if not method.has_plain_form:
@@ -112,3 +120,22 @@ def _method_problems(
         changed = ", ".join(f"{key}: {value}" for key, value in found.items() if value != SHARED[key])
         if changed:
             yield f"{where}: {entry} has {changed}, which changes what tailors share; name an entry that freezes it"
+
+
+def _slot_problems(where: str, chosen: Sequence[Any]) -> Iterator[str]:
+    """Orthogonal Adaptation: runs that are added up have other rows of one basis.  chosen: options, task by task."""
+    if not hasattr(chosen[0], "slot"):
+        return
+    if any(options.rank is None for options in chosen):
+        yield f"{where}: with `match` its rank differs between tasks, and its slots overlap; give every entry the rank"
+        return
+    if len({options.basis_seed for options in chosen}) > 1:
+        yield f"{where}: entries of different basis_seed take rows of different bases; give all the same"
+    for one, other in combinations(chosen, 2):
+        first, second = ((o.rank * o.slot, o.rank * (o.slot + 1)) for o in (one, other))
+        if first[0] < second[1] and second[0] < first[1]:
+            yield (
+                f"{where}: rank {one.rank}, slot {one.slot} (rows {first[0]} to {first[1] - 1} of the basis) and rank "
+                f"{other.rank}, slot {other.slot} (rows {second[0]} to {second[1] - 1}) overlap; give each task an "
+                "entry with a slot of its own"
+            )

@@ -39,7 +39,9 @@ class Checks:
         self.task_places += [(f"tune.tasks.{name}", task) for name, task in tuning.items()]
         self.classes: dict[str, tuple[str, ...] | None] = {}
         self.counts: dict[str, Mapping[str, int]] = {}
+        self.images: dict[str, tuple[str, Any]] = {}  # two data sets that are alike here hold the same
         for name, given in options.items():  # options of the sources, which could be read
+            self.images[name] = self.data[name].source, given
             source = SOURCES[self.data[name].source]
             self.classes[name] = source.class_names(given)
             self.counts[name] = source.class_counts(given) or {}
@@ -142,13 +144,16 @@ class Checks:
             for name in dict.fromkeys(classes) if known is not None else ():
                 if name not in known:
                     yield f"{where}.classes: {user.data} has no class {name!r}{nearest(name, known)}; {some(known)}"
-            if where != "pretrain" and self.pretrain is not None and self.pretrain.data == user.data:
+            if where != "pretrain" and self.pretrain is not None and self._same_images(self.pretrain.data, user.data):
                 both = [name for name in dict.fromkeys(classes) if name in (self.pretrain.classes or [])]
                 if both:
                     yield (
                         f"{where}.classes: {', '.join(map(repr, both))} also in pretrain.classes; a task's classes "
                         "must be new to the backbone"
                     )
+
+    def _same_images(self, one: str | None, other: str | None) -> bool:
+        return one == other or (one in self.images and self.images[one] == self.images.get(other))
 
     def _users(self) -> Iterator[tuple[str, Any]]:
         if self.pretrain is not None:

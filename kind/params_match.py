@@ -61,7 +61,9 @@ class Place:
         try:
             return method.trainable_parameters(outline, options, Adaptation(self.num_classes, seed=0))
         except Unknown:
-            raise NoMatch(f"how much {method.name} trains so is known only when its model is built")
+            raise NoMatch(
+                f"how much {method.name} trains is known only of a whole model; name an entry whose size is an option"
+            )
 
     def problem(self, method: Method, options: BaseModel) -> str | None:
         return method.problem(options, self.shape, self.backbone, len(self.seen_classes), self.num_classes)
@@ -150,6 +152,8 @@ def _unreachable(label: str, wanted: str, methods: Any, valid: Any, tasks: Mappi
             continue
         try:
             target = other.count(METHODS[other_name], other_options)
+            if not target:
+                raise NoMatch(f"{wanted} trains nothing but label rows; name an entry that trains more")
             find_match(METHODS[name], options_of(methods[label]), own, wanted, target)
         except NoMatch as error:
             reasons.setdefault(str(error), []).append(task)

@@ -60,7 +60,7 @@ def _over(defaults: Mapping[str, Mapping[str, Any]], label: Any, given: Any, com
     if not isinstance(name, str) or name not in METHODS:
         return given
     dropped = {"learning_rate"} if common else set()
-    if "match" in given:
+    if given.get("match") is not None:
         dropped.add(METHODS[name].size_option)
     return {key: value for key, value in defaults.get(name, {}).items() if key not in dropped} | given
 

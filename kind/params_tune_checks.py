@@ -27,7 +27,11 @@ def rate_problems(content: Mapping[str, Any], valid: Mapping[str, Any]) -> Itera
     finetune = content.get("finetune")
     if isinstance(finetune, dict) and "learning_rate" not in finetune:
         for label, (name, options) in methods.items():
-            if not METHODS[name].combines and options.learning_rate is None and entries[label].learning_rates is None:
+            if (
+                METHODS[name].learns(options)
+                and options.learning_rate is None
+                and entries[label].learning_rates is None
+            ):
                 yield (
                     f"methods.{label}.learning_rate: missing; give it here, in params/methods.yaml or for all in "
                     "finetune.learning_rate, or let `tune` choose it"
@@ -57,17 +61,22 @@ def _own_mistakes(tune: Any, valid: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _grids(tune: Any, entries: Mapping[str, Any], methods: Mapping[str, Any]) -> Iterator[str]:
-    given = {label for label, (_, options) in methods.items() if options.learning_rate is not None}
-    given |= {label for label, (name, _) in methods.items() if METHODS[name].combines}
+    idle = {label for label, (name, options) in methods.items() if not METHODS[name].learns(options)}
+    given = {label for label, (_, options) in methods.items() if options.learning_rate is not None} | idle
     if methods and given == set(methods):
-        yield "tune: every methods entry has a learning rate of its own, so that nothing is left to choose"
+        yield (
+            "tune: every methods entry has a learning rate of its own, or trains nothing, so that nothing is left to "
+            "choose"
+        )
     for label, entry in entries.items():
         rates, where = entry.learning_rates, f"methods.{label}.learning_rates"
         if rates is None:
             continue
         for rate in repeated(rates):
             yield f"{where}: {rate:g} is named twice"
-        if label in given:
+        if label in idle:
+            yield f"{where}: the entry trains nothing; leave it out"
+        elif label in given:
             yield f"{where}: the entry has a learning_rate too; give one of the two"
         if tune.learning_rate is not None and len(rates) != len(tune.learning_rate):
             yield (
@@ -77,18 +86,14 @@ def _grids(tune: Any, entries: Mapping[str, Any], methods: Mapping[str, Any]) ->
 
 
 def _shared_classes(tune: Any, valid: Mapping[str, Any]) -> Iterator[str]:
-    """Two data sets of one source with the same options hold the same images."""
-    data = {name: one for name, one in (valid.get("data") or {}).items() if one.source and one.options is not None}
+    """A class of a source is the same whatever options draw it: a rate chosen on it is chosen on the test task."""
+    sources = {name: one.source for name, one in (valid.get("data") or {}).items()}
     for name, tuning in (tune.tasks or {}).items():
         for other, task in (valid.get("tasks") or {}).items():
             both = [known for known in tuning.classes or [] if known in (task.classes or [])]
-            same = tuning.data == task.data or _images(data, tuning.data) == _images(data, task.data) is not None
+            same = tuning.data == task.data or sources.get(tuning.data) == sources.get(task.data) is not None
             if both and same:
                 yield (
                     f"tune.tasks.{name}.classes: {', '.join(map(repr, dict.fromkeys(both)))} also in "
                     f"tasks.{other}.classes; rates are chosen on classes that no table shows"
                 )
-
-
-def _images(data: Mapping[str, Any], name: str | None) -> tuple | None:
-    return (data[name].source, data[name].options) if name in data else None

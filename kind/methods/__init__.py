@@ -131,6 +131,7 @@ class Method:
     merge: folds what was added into plain weights for deployment; None where nothing needs folding.
     has_plain_form: whether the adapted model, for methods without tailors, is a plain DiT after `merge`.
     examples: options that the shared tests try the method with; needed where an option has no default.
+    renews: whether parts of the start are drawn anew, so that runs do not begin with one model.
     problem: why the options do not fit a model, or None.
     """
 
@@ -153,7 +154,12 @@ class Method:
     combines: bool = False
     examples: tuple[dict, ...] = ({},)
     size_option: str | None = None
+    renews: bool = False
     problem: Callable[..., str | None] = lambda options, shape, backbone, num_seen_classes, num_classes: None
+
+    def learns(self, options: MethodOptions) -> bool:
+        """Whether a run has a learning rate."""
+        return not (self.combines or self.trains_nothing(options))
 
 
 def _discover() -> dict[str, Method]:

@@ -51,5 +51,6 @@ METHOD = Method(
     attach=attach,
     trainable_parameters=full.trainable_parameters,
     keeps_output=lambda options: options.share == 1.0,
+    renews=True,
     examples=({"share": 0.5}, {"share": 1.0}),
 )

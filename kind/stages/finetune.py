@@ -53,8 +53,9 @@ def train(this: Run, job: Job) -> dict:
     context, method, options = this.context, this.method, this.options
     experiment, layout = context.experiment, context.layout
     task, settings = experiment.task(this.task), experiment.training(this.task)
-    idle = method.combines or method.trains_nothing(options)
-    rate = None if idle else options.learning_rate or settings.learning_rate or chosen_rate(this.tuned)
+    rate = None
+    if method.learns(options):
+        rate = options.learning_rate or settings.learning_rate or chosen_rate(this.tuned)
     data = load_shots(context, task)
     config = fresh_config(context, data, len(task.classes)) if method.start is None else None
     if this.start:

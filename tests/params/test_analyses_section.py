@@ -8,7 +8,9 @@ import pytest
 
 METHODS = {
     "kind": {}, "full": {}, "lora": {"rank": 4}, "scratch": {}, "gated-lora": {"rank": 2}, "diffscaler": {},
-    "ortho-lora": {}, "ortho-2": {"method": "ortho-lora", "slot": 1}, "kind-all": {"method": "kind", "train_dense": "all"},
+    "ortho-lora": {}, "ortho-2": {"method": "ortho-lora", "slot": 1}, "heur-lg": {},
+    "ortho-other": {"method": "ortho-lora", "slot": 1, "basis_seed": 1},
+    "ortho-match": {"method": "ortho-lora", "match": "lora", "slot": 1}, "kind-all": {"method": "kind", "train_dense": "all"},
 }  # fmt: skip
 TASKS = {
     "novel": {"data": "digits", "classes": [7, 8]},
@@ -52,6 +54,10 @@ MISTAKES = [
     (asked(ortho_lora={"more": "ortho-2"}), f"{WHERE}.methods.ortho-lora.more: not among the tasks that are put together, novel, shift"),
     (asked(lora={"shift": "full"}), f"{WHERE}.methods.lora.shift: 'full' is of another method or backbone than 'lora'; name one of the same"),
     (asked(scratch={}), f"{WHERE}.methods.scratch: scratch begins with nothing that its runs share, so that they cannot be added; leave it out"),
+    (asked(heur_lg={}), f"{WHERE}.methods.heur-lg: heur-lg draws blocks anew, so that its runs begin apart and cannot be added; leave it out"),
+    (asked(ortho_lora={}), f"{WHERE}.methods.ortho-lora: rank 8, slot 0 (rows 0 to 7 of the basis) and rank 8, slot 0 (rows 0 to 7) overlap; give each task an entry with a slot of its own"),
+    (asked(ortho_lora={"shift": "ortho-other"}), f"{WHERE}.methods.ortho-lora: entries of different basis_seed take rows of different bases; give all the same"),
+    (asked(ortho_lora={"shift": "ortho-match"}), f"{WHERE}.methods.ortho-lora: with `match` its rank differs between tasks, and its slots overlap; give every entry the rank"),
     (asked(gated_lora={}), f"{WHERE}.methods.gated-lora: gated-lora leaves layers that are no plain matrices, which cannot be added; leave it out"),
     (asked(kind_all={}), f"{WHERE}.methods.kind-all: kind-all has train_dense: all, which changes what tailors share; name an entry that freezes it"),
 ]  # fmt: skip

@@ -114,7 +114,10 @@ MISTAKES = [
     ({"lora": {"match": "dora"}, "dora": {"match": "kind"}},
      "lora.match: 'dora' has `match` itself; name an entry of a size of its own"),
     ({"lora": {"match": "full"}, "full": {}},
-     "lora.match: how much full trains so is known only when its model is built (task novel, shift)"),
+     "lora.match: how much full trains is known only of a whole model; name an entry whose size is an option (task "
+     "novel, shift)"),
+    ({"lora": {"match": "floor"}, "floor": {"method": "label-table"}},
+     "lora.match: floor trains nothing but label rows; name an entry that trains more (task novel, shift)"),
     ({"lora": {"match": 5}}, "lora.match: expected text, found 5; put it in quotes"),
     ({"ortho-lora": {"match": "kind", "slot": 40}},
      "ortho-lora.match: no rank is possible: impossible slot: rank 1 x (slot 40 + 1) = 41 exceeds"),

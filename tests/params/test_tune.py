@@ -90,9 +90,17 @@ def test_the_same_images_under_another_name_are_the_same_classes(complain, conte
     assert "tune.tasks.practice.classes: '7' also in tasks.novel.classes" in message
 
 
-def test_other_images_may_have_classes_of_the_same_name(load, content):
+def test_a_class_of_one_source_is_the_same_however_it_is_drawn(load, complain, content):
     content["data"]["other"] = {"source": "letters", "options": {"classes": ["A", "C", "B"], "images_per_class": 40}}
-    assert load(**tune(tasks={"practice": {"data": "other", "classes": ["A"]}})).tuned()
+    assert load(**tune(tasks={"practice": {"data": "other", "classes": ["B"]}})).tuned()
+    message = complain(tune={**tune()["tune"], "tasks": {"practice": {"data": "other", "classes": ["A"]}}})
+    assert "tune.tasks.practice.classes: 'A' also in tasks.shift.classes" in message
+
+
+def test_pre_training_classes_under_another_name_are_refused(complain, content):
+    content["data"]["again"] = dict(content["data"]["digits"])
+    message = complain(**tune(tasks={"practice": {"data": "again", "classes": [0, 5]}}))
+    assert "tune.tasks.practice.classes: '0' also in pretrain.classes; a task's classes must be new" in message
 
 
 def test_a_rate_that_would_not_be_used_is_refused(complain):
@@ -100,7 +108,12 @@ def test_a_rate_that_would_not_be_used_is_refused(complain):
     del changes["finetune.learning_rate"]
     assert "finetune.learning_rate: 0.001 would never be used, because `tune` chooses the rate" in complain(**changes)
     everything = {"kind": {"learning_rate": 0.1}}
-    assert "tune: every methods entry has a learning rate of its own" in complain(**tune(everything))
+    assert "tune: every methods entry has a learning rate of its own, or trains nothing" in complain(**tune(everything))
+
+
+def test_a_grid_for_an_entry_that_trains_nothing_is_refused(complain):
+    entries = {"full": {}, "other": {"method": "full"}, "soup": {"of": ["full", "other"], "learning_rates": [0.1, 0.2]}}
+    assert "methods.soup.learning_rates: the entry trains nothing; leave it out" in complain(**tune(entries))
 
 
 def test_rates_without_a_section_that_tries_them_are_refused(complain):
