@@ -28,7 +28,8 @@ class Replay:
     """Diff-Tuning (Zhong et al. 2024): samples of the source model are trained on beside the task's images, so that
     what it knew of small timesteps is retained while what it knew of large ones is adapted.
 
-    images: uint8 [M, C, H, W].  share: of a batch that they are.  weight: of their loss.  They have the null label.  Of
+    images: uint8 [M, C, H, W].  share: of a batch that they are.  weight: of their loss.  They have the null label, for
+    which a class gate is closed: of KIND and gated LoRA as they come they train the label table's null row alone.  Of
     T timesteps, t (from 0) is drawn in proportion to t + 1 for images of the task, to T - t for replayed ones.
     """
 
