@@ -234,7 +234,7 @@ def test_parts_are_not_mixed_with_older_ones(place, tmp_path):
     assert same(kind.load(tmp_path / "parts"), model.keep(["9"]))
 
 
-@pytest.mark.parametrize("name, options", [("diffscaler", {}), ("gated-lora", {"rank": 2})])
+@pytest.mark.parametrize("name, options", [("diffscaler", {"rank": 2, "scale": 1.0}), ("gated-lora", {"rank": 2})])
 def test_models_without_a_plain_form_are_sampled_and_counted_only(build, tmp_path, name, options):
     dense = tmp_path / "dense" / "model.safetensors"
     checkpoints.save_backbone(dense, build(), CLASSES, DIFFUSION)

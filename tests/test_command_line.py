@@ -23,9 +23,12 @@ CHOSEN = {
     "reference": ["--task", "novel"],
     "pretrain": ["--backbone", "dense"],
     "extract": ["--backbone", "kind"],
+    "replay": ["--backbone", "dense"],
+    "choose": ["--method", "full"],
     "finetune": RUN,
     "sample": RUN,
     "evaluate": RUN,
+    "analyse": ["--analysis", "interference"],
     "report": [],
 }
 
