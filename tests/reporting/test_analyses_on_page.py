@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 
 import pytest
 import synthetic_experiment as synthetic
@@ -85,6 +86,14 @@ def test_the_page_has_a_section_and_the_plots_are_files(finished):
     for name in ("drift", "intruders", "effective_rank", "interference"):
         assert (finished / "plots" / f"shift_{name}.svg").is_file()
     assert "together" in (finished / "plots" / "novel_interference.svg").read_text()
+
+
+def test_every_row_of_every_table_has_as_many_cells_as_the_head(finished):
+    """Tables with several names a row (task, method, way) too."""
+    page = (finished / "index.html").read_text()
+    tables = re.findall(r"<table>(.*?)</table>", page, re.S)
+    widths = [[len(re.findall(r"<t[hd][ >]", row)) for row in re.findall(r"<tr.*?</tr>", one, re.S)] for one in tables]
+    assert len(widths) > 5 and all(len(set(counts)) == 1 for counts in widths), widths
 
 
 def test_a_page_of_an_experiment_without_analyses_has_none(experiment, tmp_path):
