@@ -132,6 +132,13 @@ class Layout:
         """The learning rate that tuning chose for a method, with all that was tried."""
         return self.tuning / f"{method}.json"
 
+    def tuned_rate(self, method: str) -> Path:
+        """The rate alone: what runs depend on, whatever else was tried."""
+        return self.tuning / f"{method}.rate.json"
+
+    def tuned_files(self, method: str) -> list[Path]:
+        return [self.tuned(method), self.tuned_rate(method)]
+
     @property
     def tuning(self) -> Path:
         return self.root / "tuning"

@@ -23,7 +23,7 @@ STAGE_VERSIONS = {
     "finetune": 3,
     "sample": 3,
     "evaluate": 2,
-    "choose": 1,
+    "choose": 2,
     "analyse": 1,
     "report": 2,
 }

@@ -1,4 +1,5 @@
-"""Choose a method's learning rate from its trials on the tuning tasks; writes `tuning/METHOD.json`.
+"""Choose a method's learning rate from its trials on the tuning tasks; writes `tuning/METHOD.json` and the rate alone,
+`tuning/METHOD.rate.json`, so that runs are made again only where another rate is best.
 
 The rate with the best mean of the metric over the tuning tasks' validation images is taken.  Every trial is kept in the
 file, with the protocol that it was measured under, and whether the best is the lowest or highest rate that was tried.
@@ -37,12 +38,12 @@ def run(arguments: argparse.Namespace) -> None:
             f"{context.params_path}: no learning rate is to be chosen for {label}: {why}",
             hint="the stage is for entries whose rate `tune` leaves open",
         )
-    path = layout.tuned(label)
+    files = layout.tuned_files(label)
     Job(
         recipe=recipes.choose(experiment, label),
         inputs=[layout.metrics(layout.run(*trial)) for trial in experiment.trials(label)],
-        outputs=[path],
-        record=layout.record(path.parent, f"{label}.choose"),
+        outputs=files,
+        record=layout.record(layout.tuning, f"{label}.choose"),
         state=layout.state("choose", label),
         planned=context.planned,
     ).run(lambda: choose(context, label))
@@ -74,6 +75,7 @@ def choose(context: Context, label: str) -> None:
         "protocols": {one["task"]: one["protocol"] for one in found},
     }
     write_json(layout.tuned(label), content)
+    write_json(layout.tuned_rate(label), {"learning_rate": best})
 
 
 def read_trials(context: Context, label: str) -> list[dict[str, Any]]:

@@ -39,7 +39,7 @@ class Run:
     def tuned(self) -> Path | None:
         """The file that holds the learning rate, where tuning chooses it."""
         chosen = self.label in self.context.experiment.tuned()
-        return self.context.layout.tuned(self.label) if chosen else None
+        return self.context.layout.tuned_rate(self.label) if chosen else None
 
     @property
     def steps(self) -> list[int]:

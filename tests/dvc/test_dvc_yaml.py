@@ -28,7 +28,7 @@ def test_every_file_of_an_experiment_lies_in_one_out():
         layout.reference("novel"), layout.judge("novel"), *layout.backbone_files("kind"), layout.learngenes("kind"),
         *layout.tailors("kind", 2), *layout.adapted_files(run, [1]), *layout.samples(run, 1, 1, 1), layout.metrics(run),
         layout.record(run, "finetune"), *layout.report_files(), layout.record(layout.report, "report"),
-        layout.replay("dense"), layout.tuned("lora"), layout.weights_table("novel"), layout.interference_table,
+        layout.replay("dense"), *layout.tuned_files("lora"), layout.weights_table("novel"), layout.interference_table,
     ]  # fmt: skip
     used = {path: [out for out in OUTS if path.is_relative_to(out)] for path in files}
     assert all(len(outs) == 1 for outs in used.values()), used

@@ -15,7 +15,9 @@ TUNED = Path(__file__).parents[1] / "workflow" / "tuned.yaml"
 def test_mlflow_is_told_of_runs_and_not_of_trials(tmp_path):
     experiment = load_experiment(TUNED)
     keys = Reader(experiment, Layout(tmp_path)).keys()
-    assert {key for key in keys if key.startswith("run/")} == {f"run/novel/{m}/1" for m in ("kind", "lora", "bitfit")}
+    assert {key for key in keys if key.startswith("run/")} == {
+        f"run/novel/{method}/1" for method in ("kind", "lora", "lt-sft", "bitfit")
+    }
 
 
 def test_a_run_shows_the_rate_that_was_chosen():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import shutil
 from pathlib import Path
 
@@ -32,21 +33,26 @@ def test_trials_come_before_the_choice_and_the_choice_before_the_runs(tuned):
         "reference": 2,
         "pretrain": 2,
         "extract": 1,
-        "choose": 2,
+        "choose": 3,
         "report": 1,
         "all": 1,
     }
-    assert run.planned == jobs | dict.fromkeys(("finetune", "sample", "evaluate"), 4 + 3)
-    for place in ("practice with lora@1, seed 0", "practice with bitfit@2, seed 0", "novel with lora, seed 1"):
+    assert run.planned == jobs | dict.fromkeys(("finetune", "sample", "evaluate"), 6 + 4)
+    for place in ("practice with lora@1, seed 0", "practice with kind@2, seed 0", "novel with lora, seed 1"):
         assert f"finetune {place}" in run.output
-    assert "practice with kind" not in run.output and "seed 1" not in run.output.partition("novel with")[0]
+    assert "practice with bitfit" not in run.output and "seed 1" not in run.output.partition("novel with")[0]
+
+
+def chosen_rate(layout: Layout, method: str) -> float:
+    return read_json(layout.tuned_rate(method))["learning_rate"]
 
 
 @pytest.mark.slow
 def test_a_run_ends_with_chosen_rates_in_records_and_report(tuned):
     run = tuned.snakemake()
     assert run.code == 0, run.output
-    layout, rates = Layout(tuned.results), {"lora": (2.0e-4, 2.0e-2), "bitfit": (1.0e-3, 1.0e-1)}
+    layout, of_all = Layout(tuned.results), (1.0e-3, 1.0e-1)
+    rates = {"kind": of_all, "lora": (2.0e-4, 2.0e-2), "lt-sft": of_all}
     for method, tried in rates.items():
         values = []
         for number, rate in enumerate(tried, 1):
@@ -57,23 +63,32 @@ def test_a_run_ends_with_chosen_rates_in_records_and_report(tuned):
         best = tried[values.index(min(values))]
         assert read_json(layout.tuned(method))["learning_rate"] == best
         training = read_json(layout.metrics(layout.run("novel", method, 1)))["training"]
-        assert (training["learning_rate"], training["learning_rate_from"]) == (best, f"tuning/{method}.json")
-    assert "learning_rate_from" not in read_json(layout.metrics(layout.run("novel", "kind", 1)))["training"]
+        assert (training["learning_rate"], training["learning_rate_from"]) == (best, f"tuning/{method}.rate.json")
+    assert "learning_rate_from" not in read_json(layout.metrics(layout.run("novel", "bitfit", 1)))["training"]
 
-    lora = read_json(layout.metrics(layout.run("novel", "lora", 1)))
-    table = lora["parameters"]["trainable_label_table"]
-    assert lora["training"]["match"]["parameters"] == lora["parameters"]["trainable"] - table
-    kind = read_json(layout.metrics(layout.run("novel", "kind", 1)))
-    assert lora["training"]["match"]["target"] == kind["parameters"]["trainable"] - table
+    trained = {}
+    for method in ("lora", "kind"):
+        sizes = read_json(layout.metrics(layout.run("novel", method, 1)))["parameters"]
+        trained[method] = sizes["trainable"] - sizes["trainable_label_table"]
+    (matched,) = csv.DictReader((layout.report / "summary" / "matches.csv").open())
+    assert float(matched["parameters.mean"]) == trained["lora"] and float(matched["target.mean"]) == trained["kind"]
 
     rows = list(csv.DictReader((layout.report / "metrics.csv").open()))
     assert {(row["task"], row["method"], row["seed"]) for row in rows} == {
-        ("novel", method, "1") for method in ("kind", "lora", "bitfit")
+        ("novel", method, "1") for method in ("kind", "lora", "lt-sft", "bitfit")
     }, "no trial is in a table of results"
     page = (layout.report / "index.html").read_text()
     assert "Learning rates" in page and "that was tried; a better one may lie beyond" in page
-    assert "Sizes that were matched" in page
+    assert "Sizes that were matched" in page and "Own rate, 0 trials: bitfit (0.001)." in page
+    chosen = {method: chosen_rate(layout, method) for method in rates}
     assert "Nothing to be done" in tuned.snakemake("--dry-run").output
+    tuned.edit("  steps: 4", "  steps: 4\n  metric: kd")
+    again = tuned.snakemake()
+    changed = {method for method in rates if chosen_rate(layout, method) != chosen[method]}
+    assert again.code == 0 and again.output.count("choose the learning rate of") == 3
+    for stage in ("finetune", "sample", "evaluate"):
+        made = set(re.findall(rf": {stage} novel (?:with|by) (\S+),", again.output))
+        assert made == changed, "what was trained at the same rate is not made again"
     tuned.edit("[2.0e-4, 2.0e-2]", "[2.0e-4, 3.0e-2]")
     again = tuned.snakemake("--dry-run")
     assert again.planned == {"finetune": 2, "sample": 2, "evaluate": 2, "choose": 1, "report": 1, "all": 1}

@@ -10,6 +10,7 @@ rule evaluate:
         ANY.record(ANY.reference("{task}").parent, "{task}"),
         trained_extractor,
         data_of_task,
+        after_choice,
     output:
         ANY.metrics(RUN),
         record=ANY.record(RUN, "evaluate"),

@@ -24,10 +24,19 @@ def members_of(wildcards):
     return [layout_of(wildcards).record(run, "finetune") for run in runs]
 
 
+def after_choice(wildcards):
+    """No file, but the job is planned anew once the rates of the run, or of those it is made of, are chosen."""
+    experiment = experiment_of(wildcards)
+    for label in [wildcards.method, *experiment.members_of(wildcards.method)]:
+        if label in experiment.tuned():
+            checkpoints.choose.get(experiment=wildcards.experiment, method=label)
+    return []
+
+
 def chosen_rate(wildcards):
     """What tuning found, where the params leave the learning rate open."""
     chosen = wildcards.method in experiment_of(wildcards).tuned()
-    return [layout_of(wildcards).tuned(wildcards.method)] if chosen else []
+    return after_choice(wildcards) + ([layout_of(wildcards).tuned_rate(wildcards.method)] if chosen else [])
 
 
 def material_of(wildcards):
@@ -67,6 +76,7 @@ rule finetune:
 rule sample:
     input:
         start_of,
+        after_choice,
         ANY.record(RUN, "finetune"),
     output:
         directory(ANY.sample_folder(RUN)),

@@ -30,7 +30,7 @@ def results_of(name):
         *(place(each) for each in sorted(taken_apart) for place in (layout.learngenes, layout.tailor_folder)),
         *(place(run) for run in runs for place in (layout.adapted_folder, layout.sample_folder, layout.metrics)),
         *layout.analysis_files(experiment),
-        *(layout.tuned(label) for label in experiment.tuned()),
+        *(path for label in experiment.tuned() for path in layout.tuned_files(label)),
         *([layout.extractor] if experiment.evaluation.extractor.type == "trained" else []),
     ]
 

@@ -1,4 +1,5 @@
 # The learning rate of each methods entry that has none: the best of its trials.  Trials are runs like any other.
+# A checkpoint, so that after it the runs are planned anew: where the rate is the same they are not made again.
 
 
 def metrics_of_trials(wildcards):
@@ -6,12 +7,12 @@ def metrics_of_trials(wildcards):
     return [layout.metrics(layout.run(*trial)) for trial in experiment.trials(wildcards.method)]
 
 
-rule choose:
+checkpoint choose:
     input:
         metrics_of_trials,
     output:
-        ANY.tuned("{method}"),
-        record=ANY.record(ANY.tuned("{method}").parent, "{method}.choose"),
+        ANY.tuned_files("{method}"),
+        record=ANY.record(ANY.tuning, "{method}.choose"),
     params:
         file=params_file,
         recipe=recipe("choose", "method"),
