@@ -14,6 +14,7 @@ from kind.artifacts import digest, load_tensors, read_json, write_json
 from kind.layout import Layout
 from kind.models.dit import LABEL_TABLE
 from kind.params_file import load_experiment
+from kind.sparse_routines import VALUES
 
 TUNE = {
     "tasks": {"far": {"data": "digits", "classes": [3, 4]}, "near": {"data": "digits", "classes": [5, 6]}},
@@ -27,14 +28,14 @@ def place(tiny, tmp_path, monkeypatch):
     """A params file with `tune`, in an empty folder that is the working folder."""
     content = yaml.safe_load((tiny.folder / "tiny.yaml").read_text())
     del content["finetune"]["learning_rate"]
-    content["methods"] = {"full": {}, "kind": {}}
     monkeypatch.chdir(tmp_path)
     for library in ("OMP", "OPENBLAS", "MKL"):  # a stage sets them
         monkeypatch.setenv(f"{library}_NUM_THREADS", "1")
 
-    def write(**changes):
+    def write(methods=None, backbones=None, **changes):
         rates = len(changes.get("learning_rate", TUNE["learning_rate"]))
-        content["methods"]["kind"]["learning_rates"] = [0.1, 0.2, 0.4][:rates]
+        content["methods"] = methods or {"full": {}, "kind": {"learning_rates": [0.1, 0.2, 0.4][:rates]}}
+        content["backbones"] |= backbones or {}
         (tmp_path / "tiny.yaml").write_text(yaml.safe_dump({**content, "tune": TUNE | changes}))
         return load_experiment(tmp_path / "tiny.yaml"), Layout(tmp_path / "results" / "tiny")
 
@@ -61,6 +62,7 @@ def test_the_best_mean_over_the_tuning_tasks_is_chosen(place):
     assert choose() == 0
     found = read_json(layout.tuned("full"))
     assert (found["learning_rate"], found["edge"]) == (1.0e-2, "highest")
+    assert read_json(layout.tuned_rate("full")) == {"learning_rate": 1.0e-2}, "and nothing else: runs depend on it"
     assert found["means"] == [
         {"learning_rate": 1.0e-4, "mean": 15.5},
         {"learning_rate": 1.0e-3, "mean": 10.25},
@@ -105,7 +107,7 @@ def test_no_finite_rate_is_one_message_and_no_file(place, capsys):
         "error: methods.full: no learning rate has a finite fd_digits_20_vs_36 on every tuning task\n"
         "  -> try others than 0.0001, 0.001, 0.01"
     ) in capsys.readouterr().err
-    assert not layout.tuned("full").exists()
+    assert not any(path.exists() for path in layout.tuned_files("full"))
 
 
 def test_trials_of_two_protocols_are_refused(place, capsys):
@@ -132,18 +134,31 @@ def test_inception_s_distances_count_as_what_they_are(place):
     assert read_json(layout.tuned("full"))["trials"][0]["metric"] == "fid_20_vs_36"
 
 
+SOFT = {"kind-soft": {"form": "kind", "gate": "soft", "num_learngenes": 20, "num_tailors": 12, "gate_hidden": [5]}}
+
+
 def test_a_trial_that_diverges_leaves_its_start_and_says_so(tiny, place):
-    experiment, layout = place(learning_rate=[1.0e38, 1.0e-3], metric="fd")
+    methods = ("full", "sara", "lt-sft", "kind", "divgate")
+    experiment, layout = place(dict.fromkeys(methods, {}), SOFT, learning_rate=[1.0e38, 1.0e-3])
     assert [experiment.method_options(f"full@{n}").learning_rate for n in (1, 2)] == [1.0e38, 1.0e-3]
-    for part in ("data", "backbones"):
+    assert experiment.method_options("sara").rank_penalty > 0
+    for part in ("data", "backbones", "learngenes"):
         shutil.copytree(tiny.results / part, layout.root / part)
-    run = ["--experiment", "tiny.yaml", "--task", "near", "--method", "full@1", "--seed", "5"]
-    assert main(["finetune", *run]) == 0 and main(["sample", *run]) == 0
-    folder = layout.run("near", "full@1", 5)
-    assert "not finite" in read_json(folder / "finetune.json")["training"]["diverged"]
-    kept, start = load_tensors(layout.adapted(folder, 3))[0], load_tensors(layout.backbone_model("dense"))[0]
-    same = [name for name in kept if name in start and torch.equal(kept[name], start[name])]
-    assert set(kept) - set(same) == {LABEL_TABLE}, "whose rows are the task's"
+    assert main(["pretrain", "--experiment", "tiny.yaml", "--backbone", "kind-soft"]) == 0
+    left = {}
+    for method in methods:
+        run = ["--experiment", "tiny.yaml", "--task", "near", "--method", f"{method}@1", "--seed", "5"]
+        assert main(["finetune", *run]) == 0 and main(["sample", *run]) == 0, method
+        folder = layout.run("near", f"{method}@1", 5)
+        assert "not finite" in read_json(folder / "finetune.json")["training"]["diverged"], method
+        left[method] = load_tensors(layout.adapted(folder, 3))[0]
+        assert left[method] and all(tensor.isfinite().all() for tensor in left[method].values()), method
+    full, start = left["full"], load_tensors(layout.backbone_model("dense"))[0]
+    same = [name for name in full if name in start and torch.equal(full[name], start[name])]
+    assert set(full) - set(same) == {LABEL_TABLE}, "whose rows are the task's"
+    assert all(not left[method][VALUES].any() for method in ("sara", "lt-sft")), "differences from the start"
+    tailors, start = left["divgate"], load_tensors(layout.backbone_model("kind-soft"))[0]
+    assert sum(torch.equal(tailors[name], start[name]) for name in tailors if name in start) > 1, "tailors and gate"
 
 
 def test_a_run_takes_the_chosen_rate_and_says_where_it_is_from(tiny, place):
@@ -157,8 +172,8 @@ def test_a_run_takes_the_chosen_rate_and_says_where_it_is_from(tiny, place):
     folder = layout.run("novel", "full", 0)
     record = read_json(folder / "finetune.json")
     assert record["training"]["learning_rate"] == 1.0e-3
-    assert record["training"]["learning_rate_from"] == "tuning/full.json"
-    assert "../../../../tuning/full.json" in record["inputs"]
+    assert record["training"]["learning_rate_from"] == "tuning/full.rate.json"
+    assert "../../../../tuning/full.rate.json" in record["inputs"]
     assert record["recipe"]["finetune"]["learning_rate"] is None, "the recipe is what the params say"
     log = (folder / "train.csv").read_text().splitlines()
     assert float(log[-1].split(",")[log[0].split(",").index("learning_rate")]) == 1.0e-3
