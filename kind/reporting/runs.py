@@ -91,10 +91,10 @@ def load_runs(folder: Path, tasks: Iterable[str], methods: Iterable[str], seeds:
     missing = [path for path in files if not path.is_file()]
     if missing:
         raise UserError(
-            f"the report needs {len(files)} files of {len(places)} runs; {len(missing)} missing:\n"
+            f"{len(missing)} of the {len(files)} files of {len(places)} runs are missing:\n"
             + "\n".join(f"  {path}" for path in missing[:20])
             + (f"\n  ... and {len(missing) - 20} more" if len(missing) > 20 else ""),
-            hint="run finetune, sample and evaluate for these runs (the Snakemake command does), then report again",
+            hint="run finetune, sample and evaluate for these runs (the Snakemake command does), then try again",
         )
     runs = [_load_run(layout, *place) for place in places]
     check_protocols(runs)

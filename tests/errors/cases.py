@@ -761,13 +761,13 @@ CASES = [
         "a run before the choice of its rate",
         lambda p: p.edit(*OPEN_RATES),
         FINETUNE,
-        "missing input: results/tiny/tuning/full.json\n  -> run the stages that write it first, or snakemake",
+        "missing input: results/tiny/tuning/full.rate.json\n  -> run the stages that write it first, or snakemake",
     ),
     Case(
         "a choice without a rate",
-        lambda p: (p.edit(*OPEN_RATES), _write(p, "tuning/full.json", "{}")),
+        lambda p: (p.edit(*OPEN_RATES), _write(p, "tuning/full.rate.json", "{}")),
         FINETUNE,
-        "results/tiny/tuning/full.json: a record without learning_rate; it holds nothing\n"
+        "results/tiny/tuning/full.rate.json: a record without learning_rate; it holds nothing\n"
         "  -> cut off or changed after it was written: delete it, then run snakemake, or the stage that writes it, again",
     ),
     Case(
@@ -781,8 +781,8 @@ CASES = [
         "a comparison of runs that are not there",
         lambda p: p.remove(f"{RUN}/metrics.json"),
         ("compare",),
-        "the report needs 6 files of 2 runs; 1 missing:\n  results/tiny/runs/novel/full/seed_0/metrics.json\n"
-        "  -> run finetune, sample and evaluate for these runs (the Snakemake command does), then report again",
+        "1 of the 6 files of 2 runs are missing:\n  results/tiny/runs/novel/full/seed_0/metrics.json\n"
+        "  -> run finetune, sample and evaluate for these runs (the Snakemake command does), then try again",
     ),
 ]
 
