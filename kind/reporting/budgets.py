@@ -13,6 +13,7 @@ from kind.reporting.labels import MISSING, decimals_for, fixed, matches, metric_
 from kind.reporting.runs import RunRecord, number
 
 NOTE = "Seconds: a point's share of its run's training time, by steps; methods are compared as far as their curves go."
+TRIALS_APART = "Costs are those of the runs alone: trials of learning rates are not included."
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,15 @@ from typing import Any
 from kind.artifacts import read_json
 from kind.errors import UserError
 from kind.layout import Layout
+from kind.params_match import Match
+from kind.reporting.budgets import trainable
 from kind.reporting.comparisons import select
 from kind.reporting.labels import MISSING, decimals_for, fixed, metric_label, short_count
 from kind.reporting.runs import RunRecord, number
 from kind.reporting.tables import Cell, Column, Row, Table
 
 Choice = Mapping[str, Any]
+NOTHING = Cell(None, None, 0, 0)
 
 
 def load_choices(folder: Path, methods: Iterable[str]) -> dict[str, Choice]:
@@ -30,8 +33,11 @@ def load_choices(folder: Path, methods: Iterable[str]) -> dict[str, Choice]:
     return found
 
 
-def tuning_table(choices: Mapping[str, Choice]) -> Table | None:
-    """Methods by learning rates: the mean of the metric over the tuning tasks, the chosen one in bold."""
+def tuning_table(choices: Mapping[str, Choice], runs: Sequence[RunRecord] = ()) -> Table | None:
+    """Methods by learning rates: the mean of the metric over the tuning tasks, the chosen one in bold.
+
+    runs: those of the tables, also of methods without trials, which are named under it.
+    """
     if not choices:
         return None
     rates = sorted({one["learning_rate"] for choice in choices.values() for one in choice["means"]})
@@ -53,13 +59,14 @@ def tuning_table(choices: Mapping[str, Choice]) -> Table | None:
         f"trials of {first['steps']} steps with seed {first['seed']}. Bold: chosen. {MISSING}: not tried or not finite."
     )
     columns = [Column(f"rate_{rate:g}", f"{rate:g}") for rate in rates]
-    return Table(f"Learning rates: {words} of every trial", ("Method",), columns, rows, caption, _edges(choices))
+    title, notes = f"Learning rates: {words} of every trial", [*_edges(choices), *_untried(choices, runs)]
+    return Table(title, ("Method",), columns, rows, caption, notes)
 
 
 def _trial(choice: Choice, means: Mapping[float, float | None], rate: float, decimals: int) -> Cell:
     mean = means.get(rate)
     if mean is None:
-        return Cell(None, None, 0, 0)
+        return NOTHING
     return Cell(mean, 0.0, 1, 1, fixed(mean, decimals), best=rate == choice["learning_rate"])
 
 
@@ -72,24 +79,45 @@ def _edges(choices: Mapping[str, Choice]) -> list[str]:
     ]
 
 
-def match_table(runs: Sequence[RunRecord]) -> Table | None:
-    """A row for each task and method whose size was matched: what was found, and how close it came."""
-    rows = []
-    for task in dict.fromkeys(run.task for run in runs):
-        for method in dict.fromkeys(run.method for run in runs):
-            first = next(iter(select(runs, task=task, method=method)))
-            found = first.part("training").get("match")
-            if found:
-                size, count, target = (number(found[key]) for key in ("size", "parameters", "target"))
-                texts = (f"{size:.6g}", short_count(count), short_count(target), fixed(count / target, 3))
-                values = (size, count, target, count / target)
-                cells = [Cell(value, 0.0, 1, 1, text) for value, text in zip(values, texts, strict=True)]
-                rows.append(Row((task, method, found["entry"], found["option"]), cells, method))
-    if not rows:
+def _untried(choices: Mapping[str, Choice], runs: Sequence[RunRecord]) -> list[str]:
+    """The methods that trained at a rate that no trial chose: the search was not the same for all."""
+    rates = {run.method: rate for run in runs if (rate := number(run.part("training").get("learning_rate")))}
+    own = [f"{method} ({rate:g})" for method, rate in rates.items() if method not in choices]
+    return [f"Own rate, 0 trials: {', '.join(own)}."] if own else []
+
+
+def match_table(matches: Mapping[tuple[str, str], Match], runs: Sequence[RunRecord]) -> Table | None:
+    """A row for each task and method whose size was matched: what was found, and how close it came.
+
+    matches: (task, method) -> what the params make of it now; the size itself is part of a run's recipe, the target is
+    not, so only what was trained is read from the runs.
+    """
+    if not matches:
         return None
+    rows = []
+    for (task, method), match in matches.items():
+        cells = _closeness(match, select(runs, task=task, method=method))
+        rows.append(Row((task, method, match.entry, match.option), cells, method))
     words = {"size": "Found", "parameters": "Parameters", "target": "Wanted", "ratio": "Ratio"}
     columns = [Column(key, heading) for key, heading in words.items()]
     caption = (
-        "Trainable parameters without the label table, which is trained with every method; by the methods' formulas."
+        "Trainable parameters without the label table, which is trained with every method; wanted: by the formula."
     )
     return Table("Sizes that were matched", ("Task", "Method", "Matches", "Option"), columns, rows, caption)
+
+
+def _closeness(match: Match, runs: Sequence[RunRecord]) -> list[Cell]:
+    """Size, count, target and ratio; the runs of a method on a task train equally many."""
+    whole, table = trainable(runs[0]), number(runs[0].part("parameters").get("trainable_label_table")) or 0
+    count = None if whole is None else whole - table
+    ratio = None if count is None or not match.target else count / match.target
+    return [
+        _exact(match.size, f"{match.size:.6g}"),
+        NOTHING if count is None else _exact(count, short_count(count)),
+        _exact(match.target, short_count(match.target)),
+        NOTHING if ratio is None else _exact(ratio, fixed(ratio, 3)),
+    ]
+
+
+def _exact(value: float, text: str) -> Cell:
+    return Cell(value, 0.0, 1, 1, text)

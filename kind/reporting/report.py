@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from kind.artifacts import write_csv, write_json, write_text
 from kind.methods import METHODS
+from kind.params_match import Match
 from kind.reporting import grids, plots
 from kind.reporting.analyses import analysis_section, load_analyses
-from kind.reporting.budgets import seconds_of, trainable
+from kind.reporting.budgets import TRIALS_APART, seconds_of, trainable
 from kind.reporting.choices import load_choices, match_table, tuning_table
 from kind.reporting.comparisons import (
     HEADLINE,
@@ -56,11 +58,12 @@ def write_report(
     command: str,
     headline: Sequence[str] = HEADLINE,
     tuned: Sequence[str] = (),
+    matches: Mapping[tuple[str, str], Match] = MappingProxyType({}),
 ) -> None:
     """Tables, plots, grids and `index.html` in `output`, from the runs under `folder` (results/<experiment>).
 
     tasks: name -> its params, with the list `classes`; methods: label -> its params; command: what repeats all; tuned:
-    the methods whose learning rate was chosen by trials.
+    the methods whose learning rate was chosen by trials; matches: (task, method) -> the size that was found for it.
     Raises UserError if a run's file is missing, or if the runs of a task have no common protocol.
     """
     folder, output = Path(folder), Path(output)
@@ -72,10 +75,13 @@ def write_report(
     write_csv(output / "curves.csv", curve_rows(experiment, runs), _curve_columns(runs))
     write_json(output / "means.json", mean_values(runs))
 
-    choices = {"tuning": tuning_table(load_choices(folder, tuned)), "matches": match_table(runs)}
+    tried = load_choices(folder, tuned)
+    choices = {"tuning": tuning_table(tried, runs), "matches": match_table(matches, runs)}
+    apart = TRIALS_APART if tuned else None
+    cost = with_note(cost_table("Cost of every run", runs, methods, seeds, by_task=True), apart)
     summary = {
         "overview": overview_table(runs, tasks, methods, seeds, headline),
-        "cost": cost_table("Cost of every run", runs, methods, seeds, by_task=True),
+        "cost": cost,
         "memorisation": memorisation_table("Distance to the training images", runs, methods, seeds, by_task=True),
     }
     note = overcomplete_note(params.get("backbones") or {}, methods)
@@ -89,6 +95,7 @@ def write_report(
         of_task = select(runs, task=task)
         metrics = headline_metrics(of_task, headline)
         quality = with_note(quality_table(task, of_task, methods, seeds), note)
+        cost_of_task = cost_table(f"Cost on {task}", of_task, methods, seeds, by_task=False)
         write_table(quality, output / "tables", task)
         classes = [str(name) for name in entry.get("classes", ())]
         panels = _panels(folder, of_task, task, classes, methods, seeds)
@@ -99,7 +106,7 @@ def write_report(
                 entry=entry,
                 runs=of_task,
                 quality=quality,
-                cost=with_note(cost_table(f"Cost on {task}", of_task, methods, seeds, by_task=False), note),
+                cost=with_note(with_note(cost_of_task, apart), note),
                 memorisation=with_note(
                     memorisation_table(
                         f"Distance to the training images of {task}", of_task, methods, seeds, by_task=False

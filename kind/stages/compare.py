@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     from kind.artifacts import write_csv
-    from kind.reporting.budgets import NOTE, Budget, as_rows, as_text, direction_of, standings
+    from kind.reporting.budgets import NOTE, TRIALS_APART, Budget, as_rows, as_text, direction_of, standings
     from kind.reporting.runs import load_runs
 
     context = read_context(arguments)
@@ -38,6 +38,8 @@ def run(arguments: argparse.Namespace) -> None:
     for found in tables:
         print(as_text(found, direction_of(runs, found[0].metric), budget), end="\n\n")
     print(NOTE)
+    if experiment.tuned():
+        print(TRIALS_APART)
     if arguments.csv:
         write_csv(arguments.csv, [row for found in tables for row in as_rows(found)])
 

@@ -124,7 +124,7 @@ def train(this: Run, job: Job) -> dict:
             "precision": outcome.precision,
             "null_gate": null_gate if model.gate is not None else None,
             **({"num_runs": len(this.members)} if method.combines else {}),
-            **origins(this),
+            **origin(this),
             **({"diverged": outcome.cost["diverged"]} if "diverged" in outcome.cost else {}),
         },
         "parameters": parameters | describe_cost(merged),
@@ -138,8 +138,6 @@ def chosen_rate(path: Path) -> float:
     return float(read_record(path, "learning_rate")["learning_rate"])
 
 
-def origins(this: Run) -> dict:
-    """Where rate and size come from, if from a choice that the params leave open."""
-    match = this.context.experiment.match(this.label, this.task)
-    tuned = {"learning_rate_from": str(this.tuned.relative_to(this.context.layout.root))} if this.tuned else {}
-    return tuned | ({"match": match.to_dict()} if match else {})
+def origin(this: Run) -> dict:
+    """Where the rate comes from, if from a choice that the params leave open."""
+    return {"learning_rate_from": str(this.tuned.relative_to(this.context.layout.root))} if this.tuned else {}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 
 from kind import recipes
+from kind.params import Experiment
+from kind.params_match import Match
 from kind.stages.context import add_shared_arguments, read_context
 from kind.stages.job import Job
 
@@ -32,6 +34,7 @@ def run(arguments: argparse.Namespace) -> None:
             tasks=plain["tasks"],
             methods=plain["methods"],
             tuned=experiment.tuned(),
+            matches=matches(experiment),
             command=f"snakemake --profile local --config experiment={experiment.name}",
         )
 
@@ -52,3 +55,9 @@ def run(arguments: argparse.Namespace) -> None:
         state=layout.state("report"),
         planned=context.planned,
     ).run(work)
+
+
+def matches(experiment: Experiment) -> dict[tuple[str, str], Match]:
+    """(task, method) -> the size that was found, of the entries with `match`."""
+    places = ((task, method) for task in experiment.tasks for method in experiment.methods)
+    return {(task, method): found for task, method in places if (found := experiment.match(method, task))}

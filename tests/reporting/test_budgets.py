@@ -7,10 +7,13 @@ import statistics
 
 import pytest
 import synthetic_experiment as synthetic
+import yaml
 
 from kind.artifacts import read_json, write_json
+from kind.params_match import Match
 from kind.reporting.budgets import Budget, as_text, direction_of, standings
 from kind.reporting.choices import load_choices, match_table, tuning_table
+from kind.reporting.labels import MISSING
 from kind.reporting.runs import load_runs
 from kind.reporting.tables import csv_rows
 
@@ -99,6 +102,13 @@ def test_the_command_prints_the_tables_and_writes_them(tmp_path, capsys, monkeyp
         rows = list(csv.DictReader(handle))
     assert [row["method"] for row in rows] == ["kind", "lora", "full", "scratch"] * 2
     assert rows[0]["task"] == "novel" and float(rows[0]["parameters"]) == 24_832 and rows[2]["step"] == ""
+    assert "trials of learning rates are not included" not in said
+    tuned = yaml.safe_load(valid_params)
+    del tuned["finetune"]["learning_rate"]
+    practice = {"data": "digits", "classes": [5, 6]}
+    tuned["tune"] = {"tasks": {"practice": practice}, "learning_rate": [1e-3, 1e-2], "seed": 7}
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(tuned))
+    assert main(shared) == 0 and "trials of learning rates are not included" in capsys.readouterr().out
     for wrong in (
         ["--steps", "0"],
         ["--steps", "1.5"],
@@ -129,19 +139,41 @@ def test_the_table_of_trials_marks_what_was_chosen_and_warns_of_edges(tmp_path):
     assert rows[0]["rate_0.0001.mean"] == 3.0 and rows[0]["rate_0.01.mean"] is None
     assert rows[1]["rate_0.0001.mean"] is None and rows[1]["rate_0.01.mean"] == 7.0
     assert [[cell.best for cell in row.cells] for row in table.rows] == [[False, True, False], [False, False, True]]
-    assert table.notes == ["full: the best rate, 0.01, is the highest that was tried; a better one may lie beyond."]
+    edge = "full: the best rate, 0.01, is the highest that was tried; a better one may lie beyond."
+    assert table.notes == [edge]
     assert "practice" in table.caption and "9 steps with seed 7" in table.caption
     assert tuning_table({}) is None
 
 
-def test_the_table_of_matches_says_how_close_they_are(tmp_path):
+def with_rates(folder, **rates):
+    for method, rate in rates.items():
+        for path in folder.glob(f"runs/*/{method}/seed_*/metrics.json"):
+            synthetic.change(path, training={"learning_rate": rate})
+
+
+def test_methods_that_trained_without_trials_are_named_under_the_table(tmp_path):
     folder = synthetic.write_experiment(tmp_path / "smoke")
-    load = lambda: load_runs(folder, synthetic.TASKS, synthetic.METHODS, synthetic.SEEDS)  # noqa: E731
-    assert match_table(load()) is None
-    for seed in synthetic.SEEDS:
-        match = {"entry": "kind", "option": "rank", "size": 5, "parameters": 1200, "target": 1000}
-        synthetic.change(folder / f"runs/novel/lora/seed_{seed}/metrics.json", training={"match": match})
-    table = match_table(load())
-    (row,) = table.rows
-    assert row.labels == ("novel", "lora", "kind", "rank")
-    assert [cell.mean_text for cell in row.cells] == ["5", "1.20 k", "1.00 k", "1.200"]
+    with_rates(folder, lora=1e-3, full=5e-4, kind=0.02, scratch=None)  # one without a rate trains nothing
+    write_json(folder / "tuning/lora.json", choice([1e-4, 1e-3], [3.0, 2.0], 1e-3))
+    runs = load_runs(folder, synthetic.TASKS, synthetic.METHODS, synthetic.SEEDS)
+    assert tuning_table(load_choices(folder, ["lora"]), runs).notes == [
+        "Own rate, 0 trials: kind (0.02), full (0.0005)."
+    ]
+    tuned = {method: choice([1e-4, 1e-3], [3.0, 2.0], 1e-3) for method in ("lora", "full", "kind")}
+    assert tuning_table(tuned, runs).notes == []
+    assert tuning_table({}, runs) is None
+
+
+def test_the_table_of_matches_says_how_close_what_was_trained_is_to_what_is_wanted_now(tmp_path):
+    folder = synthetic.write_experiment(tmp_path / "smoke")
+    stale = {"entry": "full", "option": "rank", "size": 2, "parameters": 1, "target": 1}  # as earlier versions wrote
+    for path in folder.glob("runs/novel/lora/seed_*/metrics.json"):
+        parameters = {"trainable": 1500, "trainable_label_table": 300}
+        synthetic.change(path, training={"match": stale}, parameters=parameters)
+    runs = load_runs(folder, synthetic.TASKS, synthetic.METHODS, synthetic.SEEDS)
+    assert match_table({}, runs) is None
+    for target, shown in ((1000, ["5", "1.20 k", "1.00 k", "1.200"]), (0, ["5", "1.20 k", "0", MISSING])):
+        table = match_table({("novel", "lora"): Match("kind", "rank", 5, 900, target)}, runs)
+        (row,) = table.rows
+        assert row.labels == ("novel", "lora", "kind", "rank")
+        assert [cell.mean_text for cell in row.cells] == shown

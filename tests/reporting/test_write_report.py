@@ -169,6 +169,24 @@ def test_no_table_speaks_of_overcomplete_backbones_that_there_are_not(finished):
     assert "vercomplete" not in (finished / "index.html").read_text()
 
 
+def test_tables_of_cost_say_that_trials_are_not_in_them(finished, tmp_path):
+    said = "trials of learning rates are not included"
+    tasks, methods = {"novel": synthetic.TASKS["novel"]}, {"lora": {}}
+    folder = synthetic.write_experiment(tmp_path / "smoke", tasks, methods, [0])
+    tried = {
+        "means": [{"learning_rate": 1e-3, "mean": 2.0}],
+        "edge": None,
+        "steps": 9,
+        "seed": 7,
+        "learning_rate": 1e-3,
+    }
+    trial = {"learning_rate": 1e-3, "metric": "fd_digits_40_vs_36", "task": "practice"}
+    write_json(folder / "tuning/lora.json", tried | {"trials": [trial]})
+    output = report(folder, tasks=tasks, methods=methods, seeds=[0], tuned=["lora"])
+    assert said in (output / "summary/cost.md").read_text() and said in (output / "index.html").read_text()
+    assert said not in (finished / "summary/cost.md").read_text() + (finished / "index.html").read_text()
+
+
 class Loads(html.parser.HTMLParser):
     """Everything that a page would fetch, and its tags."""
 
@@ -213,7 +231,7 @@ def test_missing_files_are_named_together(small):
     with pytest.raises(UserError) as error:
         report(folder, tasks=tasks, methods=methods)
     assert all(str(path) in str(error.value) for path in gone)
-    assert "2 missing" in str(error.value)
+    assert "2 of the 12 files of 4 runs are missing" in str(error.value)
 
 
 def test_missing_samples_are_named(small):
