@@ -101,7 +101,7 @@ def test_a_person_finds_compares_and_opens_runs(ui, browser, screenshots):
     wait.until(lambda page: "16 matching runs" in page.find_element(By.TAG_NAME, "body").text)
     shot("table")
 
-    # all runs, then those of a filter of the README; sorted by time, they stand under their ablation
+    # all runs, then those of a filter of docs/mlflow.md; sorted by time, they stand under their ablation
     find(By.XPATH, "//button[contains(., 'Exit shared view')]").click()
     find(By.LINK_TEXT, "report")
     find(By.CSS_SELECTOR, "input[placeholder^='metrics.rmse']").send_keys(FILTER, Keys.ENTER)

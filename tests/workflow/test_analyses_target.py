@@ -33,7 +33,7 @@ def test_to_ask_for_analyses_where_there_are_none_is_one_message(workspace):
     run = workspace.snakemake("--dry-run", "analyses")
     assert run.code == 2, run.output
     assert (
-        "error: params/mini.yaml: no params file has an `analyses` section\n  -> README.md, under Analyses"
+        "error: params/mini.yaml: no params file has an `analyses` section\n  -> docs/analyses.md shows one"
         in run.output
     )
     assert "Traceback" not in run.output

@@ -8,7 +8,7 @@ def all_analyses(wildcards):
     """Asked for by name, so that to have none is a mistake."""
     files = [path for name, (_, found) in EXPERIMENTS.items() for path in LAYOUTS[name].analysis_files(found)]
     if not files:
-        print(f"error: {EXPERIMENT}: no params file has an `analyses` section\n  -> README.md, under Analyses, shows one",
+        print(f"error: {EXPERIMENT}: no params file has an `analyses` section\n  -> docs/analyses.md shows one",
               file=sys.stderr)  # fmt: skip
         sys.exit(2)
     return files

@@ -1,4 +1,4 @@
-"""The filter strings of the README find the rows of the report, with the report's values."""
+"""The filter strings of docs/mlflow.md find the rows of the report, with the report's values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LORAS = {"lora": {"rank": 27}, "lora-r4": {"method": "lora", "rank": 4}, "lora-r
 RANKS = {"lora": 27, "lora-r4": 4, "lora-r8": 8}
 SHIFT = {"data": "letters", "classes": ["A", "C", "E", "H", "K", "T"]}
 
-# what each string of the README means in terms of the report's rows
+# what each string of that page means in terms of the report's rows
 MEANING = {
     f"tags.task = 'novel' and {EVALUATED}": lambda row: row["task"] == "novel",
     f"tags.method = 'kind' and {EVALUATED}": lambda row: row["method"] == "kind",
@@ -28,8 +28,8 @@ MEANING = {
 }  # fmt: skip
 
 
-def filters_of_readme() -> list[str]:
-    table = (ROOT / "README.md").read_text().partition("| filter | finds |")[2].partition("\n\n")[0]
+def filters_of_the_page() -> list[str]:
+    table = (ROOT / "docs" / "mlflow.md").read_text().partition("| filter | finds |")[2].partition("\n\n")[0]
     return re.findall(r"^\| `(.+?)` \|", table, re.M)
 
 
@@ -56,8 +56,8 @@ def results(make, track):
     return made
 
 
-def test_the_strings_of_the_readme_find_the_rows_of_the_report(results, search):
-    assert filters_of_readme() == list(MEANING)
+def test_the_strings_of_the_page_find_the_rows_of_the_report(results, search):
+    assert filters_of_the_page() == list(MEANING)
     rows = list(csv.DictReader((results.layout.report / "metrics.csv").open()))
     assert len(rows) == 16
     for string, meaning in MEANING.items():
