@@ -1,87 +1,31 @@
-"""What every method keeps to.  A new method is tested here by being there; options that have no default are given in
-OPTIONS, and further settings worth a test are added to it."""
+"""What every method keeps to: its start, what it trains, its formula, its declaration."""
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 
 import pytest
 import torch
+from every_method import (
+    SEED,
+    attached,
+    counted,
+    each_method,
+    outputs,
+    start_of,
+    train_three_steps,
+)
 
 from kind.adaptation import Start, adapt, learned_tensors, trained_parameters
-from kind.artifacts import load_tensors, save_tensors
-from kind.checkpoints import load_adapted, load_start, save_adapted
+from kind.checkpoints import load_start
 from kind.diffusion import Diffusion
-from kind.errors import UserError
-from kind.methods import METHODS, Adaptation, Material, Outline, Unknown
-from kind.models.dit import LABEL_TABLE, DiT, DiTConfig, renew_label_table, to_diffusers
+from kind.methods import METHODS, Adaptation, Outline, Unknown
+from kind.models.dit import LABEL_TABLE, DiT, DiTConfig, renew_label_table
 from kind.models.factorization import SoftGating
 from kind.models.factorized import Factorization, make_room
-from kind.models.plain import is_plain
 from kind.models.presets import PRESETS
 from kind.params import Training
-from kind.sampling import predictor
 from kind.training import Plan, train
-from kind.training_routine import routine_of
-
-CASES = [
-    pytest.param(name, options, id=" ".join([name, *(f"{k}={v}" for k, v in options.items())]))
-    for name in METHODS
-    for options in METHODS[name].examples
-]
-CLASSES, SEED = ["x", "y", "z"], 11
-each_method = pytest.mark.parametrize("name, given", CASES)
-
-
-def start_of(name, starts) -> Start:
-    method = METHODS[name]
-    fresh = DiTConfig(*PRESETS["micro/2"], image_size=8, channels=3, num_classes=3)
-    start = load_start(method.start, starts.of(method.start), fresh, SEED)
-    if method.start is None:
-        shake(start.model.parameters())  # a fresh DiT's output is zero whatever is attached
-    return start
-
-
-def shake(parameters):
-    generator = torch.Generator().manual_seed(3)
-    with torch.no_grad():
-        for parameter in parameters:
-            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
-
-
-def attached(name, given, starts, seed=SEED):
-    """The start with the method attached, in evaluation mode, and its options."""
-    method, options = METHODS[name], METHODS[name].options.model_validate(given)
-    material = material_of(method, options)
-    return adapt(start_of(name, starts), method, options, 3, seed, "random", material).eval(), options
-
-
-def material_of(method, options) -> Material | None:
-    needs, generator = method.needs(options), torch.Generator().manual_seed(4)
-    return Material(embeddings=torch.randn(3, 6, generator=generator)) if "embeddings" in needs else None
-
-
-def counted(model):
-    """Numbers that are trained, without the label table."""
-    trained = trained_parameters(model)
-    return sum(parameter.numel() for name, parameter in trained.items() if name != LABEL_TABLE)
-
-
-def outputs(model):
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randn(8, 3, 8, 8, generator=generator)
-    with torch.no_grad():
-        return model(images, torch.arange(8) * 120, torch.arange(8) % 4)  # class 3 is the null class
-
-
-def train_three_steps(model, folder, name, options, **changes):
-    settings = Training(steps=3, batch_size=8, learning_rate=1e-2, ema_decay=0.5, **changes)
-    method = METHODS[name]
-    of_method = {"routine": routine_of(method, options, 3, 0), "rate_scales": method.rate_scales(model, options)}
-    plan = Plan(settings, Diffusion("cosine", "v"), 1e-2, seed=0, recipe="test", snapshot_steps=(1,), **of_method)
-    images = torch.randint(256, (8, 3, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    return train(model, images, torch.arange(8) % 3, plan, folder / "state.pt", "test")
 
 
 @each_method
@@ -198,117 +142,6 @@ def test_the_formula_counts_what_is_trained_at_the_papers_sizes(name, given, pre
         method.attach(model, options, task)
     assert method.trainable_parameters(model, options, task) == counted(model)
     assert counted(model) > 0 or name == "label-table" or method.trains_nothing(options)
-
-
-# --- files ----------------------------------------------------------------------------------------------------
-
-
-def save(path, model, name, options, starts, **changes):
-    method = METHODS[name]
-    learned = learned_tensors(model)
-    header = {
-        "method": name,
-        "options": options.model_dump(),
-        "classes": CLASSES,
-        "config": model.config.to_dict(),
-        "diffusion": Diffusion("cosine", "v").to_dict(),
-        "null_gate": "learngenes",
-        "label_table": "random",
-        "seed": SEED,
-        "start": load_start(method.start, starts.of(method.start), model.config, SEED).identity,
-        **changes,
-    }
-    save_adapted(path, learned, header)
-    return learned.keys()
-
-
-@each_method
-def test_saved_and_loaded_it_computes_the_same(name, given, starts, tmp_path):
-    method, options = METHODS[name], METHODS[name].options.model_validate(given)
-    fresh = DiTConfig(*PRESETS["micro/2"], image_size=8, channels=3, num_classes=3)
-    start = load_start(method.start, starts.of(method.start), fresh, SEED)
-    model = adapt(start, method, options, 3, SEED, "random", material_of(method, options))
-    train_three_steps(model, tmp_path, name, options)
-    shake(trained_parameters(model.eval()).values())
-    path = tmp_path / "adapted"
-    names = save(path, model, name, options, starts)
-    tensors, header = load_tensors(path)
-    assert tensors.keys() == names
-    loaded = load_adapted(path, starts.of(method.start))
-    assert torch.equal(outputs(loaded.model.eval()), outputs(model))
-    assert (loaded.classes, loaded.diffusion) == (CLASSES, Diffusion("cosine", "v"))
-    assert loaded.header == header
-    assert header["format"] == "adapted/2"
-    assert outputs(model).std() > 0.1
-
-
-@each_method
-def test_merging_keeps_the_output_and_exports(name, given, starts):
-    model, _ = attached(name, given, starts)
-    shake(trained_parameters(model).values())
-    before = outputs(model)
-    merged = copy.deepcopy(model)
-    if METHODS[name].merge is not None:
-        merged = METHODS[name].merge(merged)
-    torch.testing.assert_close(outputs(merged), before, rtol=1e-5, atol=1e-5)
-    assert is_plain(merged) == METHODS[name].has_plain_form, "what may be saved, cut and exported"
-    if merged.gate is not None or not METHODS[name].has_plain_form:
-        return
-    start = start_of(name, starts).model
-    assert merged.state_dict().keys() == start.state_dict().keys()
-    stock = to_diffusers(merged)
-    images = torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        exported = stock(images, timestep=torch.arange(8) * 120, class_labels=torch.arange(8) % 4).sample
-    torch.testing.assert_close(exported, before, rtol=1e-5, atol=1e-5)
-
-
-@each_method
-def test_sampling_steps_compute_what_the_model_does(name, given, starts):
-    model, _ = attached(name, given, starts)
-    shake(trained_parameters(model).values())
-    times, labels = torch.tensor([900, 100]), torch.arange(8) % 4
-    images = torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    predict = predictor(model, times, labels, None)
-    for step in range(2):
-        with torch.no_grad():
-            expected = model(images, times[step].expand(8), labels)
-        torch.testing.assert_close(predict(images, step), expected, rtol=1e-5, atol=1e-5)
-
-
-@each_method
-def test_files_that_do_not_fit_are_refused(name, given, starts, make_starts, tmp_path):
-    model, options = attached(name, given, starts)
-    path, method = tmp_path / "adapted", METHODS[name]
-    save(path, model, name, options, starts)
-    tensors, header = load_tensors(path)
-    start = starts.of(method.start)
-
-    if start is not None:
-        with pytest.raises(UserError, match="was trained from another start"):
-            load_adapted(path, make_starts(seed=5).of(method.start))
-        with pytest.raises(UserError, match="format 'adapted/2', where '(backbone|learngenes)/2' is needed"):
-            load_adapted(path, path)
-    with pytest.raises(UserError, match="is needed"):
-        load_adapted(starts.dense, start)
-
-    first = min(tensors)
-    save_tensors(path, {key: tensor for key, tensor in tensors.items() if key != first}, header)
-    with pytest.raises(UserError, match=f"does not hold what {name} trains.*{first}"):
-        load_adapted(path, start)
-    save_tensors(path, {**tensors, first: tensors[first][..., :1]}, header)
-    with pytest.raises(UserError, match=f"does not hold what {name} trains.*{first}"):
-        load_adapted(path, start)
-    save_tensors(path, {**tensors, "more": torch.zeros(1)}, header)
-    with pytest.raises(UserError, match=f"does not hold what {name} trains.*more"):
-        load_adapted(path, start)
-    save_tensors(path, tensors, {**header, "method": "nomethod"})
-    with pytest.raises(UserError, match="trained by method 'nomethod', which this version does not have"):
-        load_adapted(path, start)
-    save_tensors(path, tensors, header)
-    path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(UserError, match="not a whole safetensors file"):
-        load_adapted(path, start)
 
 
 # --- declarations ---------------------------------------------------------------------------------------------
