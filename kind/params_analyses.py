@@ -54,7 +54,12 @@ def analysis_problems(content: Mapping[str, Any], valid: Mapping[str, Any]) -> I
     given = content.get("analyses")
     if isinstance(given, dict) and all(value is None for value in given.values()):
         yield "analyses: names no analysis; write `weights: {}`, `interference: ...` or both, or leave the section out"
-    analyses = valid.get("analyses")
+    analyses, model = valid.get("analyses"), valid.get("model")
+    if analyses and analyses.weights and model and analyses.weights.num_vectors > model.shape().width:
+        yield (
+            f"analyses.weights.num_vectors: {analyses.weights.num_vectors} exceeds the {model.shape().width} singular "
+            f"vectors of a matrix of width {model.shape().width}"
+        )
     interference = analyses and analyses.interference
     if interference is None:
         return

@@ -43,6 +43,7 @@ MISTAKES = [
     ({"weights": None}, "analyses: names no analysis; write `weights: {}`, `interference: ...` or both, or leave the section out"),
     ({"wights": {}}, "analyses.wights: unknown key (did you mean 'weights'?); allowed: weights, interference"),
     ({"weights": {"num_vectors": 0}}, "analyses.weights.num_vectors: must be at least 1, found 0"),
+    ({"weights": {"num_vectors": 33}}, "analyses.weights.num_vectors: 33 exceeds the 32 singular vectors of a matrix of width 32"),
     ({"weights": {"max_cosine": 1.5}}, "analyses.weights.max_cosine: must be at most 1, found 1.5"),
     (asked(["novel"]), f"{WHERE}.tasks: expected 2 or more entries, found ['novel']"),
     (asked(["novel", "shift", "novel"]), f"{WHERE}.tasks: 'novel' is named twice"),
