@@ -30,7 +30,7 @@ from kind.diffusion import Diffusion
 from kind.models.dit import DiTConfig, build_dit
 from kind.models.factorized import Factorization, factorize
 from kind.models.presets import PRESETS
-from kind.params_protocol import DEFAULT_SPACING, Sampling
+from kind.params.protocol import DEFAULT_SPACING, Sampling
 from kind.sampling import sample_batch
 
 SCALE, CLASSES = 3.0, 10

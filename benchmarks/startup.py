@@ -16,7 +16,7 @@ FLOOR = "import torch"
 # `python -m kind` hides packages that diffusers imports but the project does not use; see kind/diffusers_parts.py.
 CASES = {
     "import torch (floor)": FLOOR,
-    "check, dry run: params": "import kind.params_file",
+    "check, dry run: params": "import kind.params.file",
     "prepare": "import kind.data.prepared, numpy",
     "evaluate": "import torch, kind.evaluation.metrics, kind.evaluation.features",
     "peer: diffusers as it comes": "from diffusers import DiTTransformer2DModel, DPMSolverMultistepScheduler",

@@ -32,8 +32,8 @@ from kind.model_files import read_model, read_parts, write_parts
 from kind.models import recombine
 from kind.models.dit import DiT
 from kind.models.plain import require_plain
-from kind.params_messages import describe_errors, nearest
-from kind.params_protocol import DEFAULT_SPACING, Sampling, spacing_problem
+from kind.params.messages import describe_errors, nearest
+from kind.params.protocol import DEFAULT_SPACING, Sampling, spacing_problem
 from kind.sampling import balanced_labels, sample_images
 
 Place = str | Path

@@ -18,7 +18,7 @@ from kind.artifacts import load_arrays
 from kind.data.prepared import LabelledImages
 from kind.errors import UserError
 from kind.models.soft_gate import spread_of
-from kind.params_messages import some
+from kind.params.messages import some
 
 REWRITE = "write it again: one vector of numbers for each class, under the name of the class"
 

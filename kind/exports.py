@@ -27,8 +27,8 @@ from kind.models.dit import DiT
 from kind.models.export import NULL_ROW, Adapter, adapter_of, stock_form
 from kind.models.factorized import factorized_layers
 from kind.models.soft_classes import require_owners
-from kind.params_messages import some
-from kind.params_protocol import DEFAULT_SPACING
+from kind.params.messages import some
+from kind.params.protocol import DEFAULT_SPACING
 
 FORMAT, COMPONENTS = "kind-export/1", "components/1"
 FORMS = ("auto", "dense", "adapters")

@@ -16,7 +16,7 @@ from kind.exports import COMPONENTS, COMPONENTS_FILE, FORMAT, WEIGHTS
 from kind.models.dit import EMBEDDER, LABEL_TABLE, DiT, DiTConfig
 from kind.models.export import NULL_ROW, adapter_of
 from kind.models.factorized import Factorization, factorized_layers, make_room
-from kind.params_messages import some
+from kind.params.messages import some
 
 NEEDED = (
     "format", "form", "config", "factorization", "classes", "adapters", "merged_class", "diffusion", "files",

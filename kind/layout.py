@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from kind.params import Experiment
-    from kind.params_protocol import InceptionExtractor, TrainedExtractor
+    from kind.params.protocol import InceptionExtractor, TrainedExtractor
 
 SPLITS = ("train", "validation", "test")
 

@@ -85,7 +85,7 @@ def test_the_help_of_a_stage_explains_every_argument_and_shows_a_command(call, s
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_example_of_a_stage_is_a_command_of_that_stage_on_the_smoke_experiment(stage):
-    from kind.params_file import load_experiment
+    from kind.params.file import load_experiment
 
     words = shlex.split(importlib.import_module(f"kind.stages.{stage}").EXAMPLE.splitlines()[0])
     assert words[:4] == ["python", "-m", "kind", stage]

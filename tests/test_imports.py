@@ -32,7 +32,7 @@ def test_planning_imports_nothing_heavy():
     """What the Snakefile imports, which every cluster job parses again."""
     code = (
         "from kind import recipes\nfrom kind.layout import Layout\nfrom kind.methods import METHODS\n"
-        "from kind.params_file import load_experiments\nfrom kind.stages.check import missing\n"
+        "from kind.params.file import load_experiments\nfrom kind.stages.check import missing\n"
         f"(found,) = load_experiments({str(ROOT / 'params' / 'smoke.yaml')!r}).values()\n"
         "missing(found)\n"
         "for run in found.runs(): recipes.recipe_digest(recipes.finetune(found, *run))\n"
@@ -69,7 +69,7 @@ def test_the_overview_imports_not_even_pydantic():
     [
         ("kind.artifacts", HEAVY | {"safetensors"}),
         ("kind.data.prepared", HEAVY),
-        ("kind.params_file", HEAVY),
+        ("kind.params.file", HEAVY),
     ],
 )
 def test_a_module_defers_what_only_some_of_its_functions_need(module, unwanted):

@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT))
 
 from kind.errors import UserError  # noqa: E402
 from kind.layout import Layout  # noqa: E402
-from kind.params_file import find_params, load_experiments  # noqa: E402
+from kind.params.file import find_params, load_experiments  # noqa: E402
 
 
 def main(versioned: list[str]) -> int:

@@ -15,7 +15,7 @@ from kind.artifacts import load_arrays, provenance, read_json, save_arrays, sha2
 from kind.data.sources import SOURCES, RawData, SourceOptions
 from kind.data.splits import stratified_split
 from kind.errors import UserError
-from kind.params_messages import describe_errors, nearest, some
+from kind.params.messages import describe_errors, nearest, some
 
 if TYPE_CHECKING:
     import numpy as np

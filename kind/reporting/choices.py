@@ -9,7 +9,7 @@ from typing import Any
 from kind.artifacts import read_json
 from kind.errors import UserError
 from kind.layout import Layout
-from kind.params_match import Match
+from kind.params.match import Match
 from kind.reporting.budgets import trainable
 from kind.reporting.comparisons import select
 from kind.reporting.labels import MISSING, decimals_for, fixed, metric_label, short_count

@@ -9,7 +9,7 @@ from typing import Any
 
 from kind.artifacts import write_csv, write_json, write_text
 from kind.methods import METHODS
-from kind.params_match import Match
+from kind.params.match import Match
 from kind.reporting import grids, plots
 from kind.reporting.analyses import analysis_section, load_analyses
 from kind.reporting.budgets import TRIALS_APART, seconds_of, trainable

@@ -12,7 +12,7 @@ from kind.data.sources import SOURCES
 from kind.errors import UserError
 from kind.evaluation import GET_INCEPTION
 from kind.params import Experiment
-from kind.params_file import find_params, load_experiments
+from kind.params.file import find_params, load_experiments
 from kind.stages.context import GET_EMBEDDINGS
 
 EXAMPLE = "python -m kind check --experiment smoke"

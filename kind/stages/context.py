@@ -12,8 +12,8 @@ from kind.errors import UserError
 from kind.evaluation import GET_INCEPTION
 from kind.layout import Layout
 from kind.params import Experiment
-from kind.params_file import find_params, load_experiment
-from kind.params_messages import nearest
+from kind.params.file import find_params, load_experiment
+from kind.params.messages import nearest
 
 GET_EMBEDDINGS = "put a file of one vector a class there, or leave it out: classes' mean images are taken then"
 

@@ -6,7 +6,7 @@ import argparse
 
 from kind import recipes
 from kind.params import Experiment
-from kind.params_match import Match
+from kind.params.match import Match
 from kind.stages.context import add_shared_arguments, read_context
 from kind.stages.job import Job
 

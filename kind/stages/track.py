@@ -20,7 +20,7 @@ from pathlib import Path
 
 from kind.errors import UserError
 from kind.layout import Layout
-from kind.params_file import find_params, load_experiments
+from kind.params.file import find_params, load_experiments
 
 EXAMPLE = "python -m kind track --experiment smoke"
 FIRST_WAIT, PAUSE, LONG_PAUSE = 2.0, 4.0, 60.0  # seconds between looks; the last after a failure

@@ -8,7 +8,7 @@ import yaml
 from project import ROOT
 
 from kind.layout import Layout
-from kind.params_file import load_experiment
+from kind.params.file import load_experiment
 
 CONTENT = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 (VARIABLES,) = CONTENT["vars"]

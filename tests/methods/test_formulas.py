@@ -11,7 +11,7 @@ from kind.methods import METHODS, Adaptation
 from kind.models.dit import DiT, DiTConfig, build_dit
 from kind.models.factorized import FACTORIZED, factorized_layers
 from kind.models.presets import PRESETS
-from kind.params_methods import METHODS_FILE, method_defaults
+from kind.params.methods import METHODS_FILE, method_defaults
 
 SEED = 7
 

@@ -13,7 +13,7 @@ from kind.methods.kind import tailors_per_class
 from kind.models.dit import LABEL_TABLE
 from kind.models.factorized import factorized_layers
 from kind.models.presets import PRESETS
-from kind.params_backbones import KindBackbone
+from kind.params.backbones import KindBackbone
 
 KIND = METHODS["kind"]
 

@@ -15,7 +15,7 @@ from kind.models.dit import DiTConfig, build_dit
 from kind.models.factorized import Factorization, factorize, factorized_layers
 from kind.models.learngene import assemble, take_apart
 from kind.models.presets import PRESETS
-from kind.params_backbones import KindBackbone
+from kind.params.backbones import KindBackbone
 
 KIND = METHODS["kind"]
 SEEN = torch.tensor([[0.0, 0.0], [10.0, 0.0], [0.0, 1.0], [10.0, 1.0]])

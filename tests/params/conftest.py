@@ -11,7 +11,7 @@ import yaml
 
 from kind.errors import UserError
 from kind.params import Experiment
-from kind.params_file import load_experiment
+from kind.params.file import load_experiment
 
 
 def change(content: Any, key: str, value: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kind.models.factorization import Factorization
-from kind.params_backbones import KindBackbone
+from kind.params.backbones import KindBackbone
 
 
 def test_a_backbone_says_its_factorization():

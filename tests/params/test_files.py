@@ -15,7 +15,7 @@ import yaml
 
 from kind.errors import UserError
 from kind.params import Experiment
-from kind.params_file import find_params, load_experiment, load_experiments
+from kind.params.file import find_params, load_experiment, load_experiments
 
 ROOT = Path(__file__).parents[2]
 

@@ -12,7 +12,7 @@ from kind.data.sources import SOURCES
 from kind.methods import METHODS, DenseStart
 from kind.models.presets import PRESETS
 from kind.params import Experiment
-from kind.params_match import NoMatch, Place, find_match
+from kind.params.match import NoMatch, Place, find_match
 
 WIDTH, DEPTH = PRESETS["micro/2"].width, PRESETS["micro/2"].depth
 LINEARS = DEPTH * ([(WIDTH, WIDTH)] * 4 + [(WIDTH, 4 * WIDTH), (4 * WIDTH, WIDTH)])
@@ -81,7 +81,7 @@ def test_more_than_any_size_gives_the_largest(load):
 
 def test_the_papers_size(load):
     """45.4 M parameters of KIND on DiT-L/2 are LoRA of rank 103, by the counts of the two formulas."""
-    from kind.params_backbones import KindBackbone
+    from kind.params.backbones import KindBackbone
 
     dense, learngenes = None, KindBackbone(form="kind", num_learngenes=274, num_tailors=5)
     shape = PRESETS["L/2"]

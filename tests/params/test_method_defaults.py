@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kind import params_methods
 from kind.errors import UserError
 from kind.methods import METHODS
-from kind.params_file import find_params, load_experiment, load_experiments
-from kind.params_methods import METHODS_FILE, method_defaults
+from kind.params import methods as params_methods
+from kind.params.file import find_params, load_experiment, load_experiments
+from kind.params.methods import METHODS_FILE, method_defaults
 
 ROOT = Path(__file__).parents[2]
 

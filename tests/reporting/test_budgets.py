@@ -10,7 +10,7 @@ import synthetic_experiment as synthetic
 import yaml
 
 from kind.artifacts import read_json, write_json
-from kind.params_match import Match
+from kind.params.match import Match
 from kind.reporting.budgets import Budget, as_text, direction_of, standings
 from kind.reporting.choices import load_choices, match_table, tuning_table
 from kind.reporting.labels import MISSING

@@ -11,7 +11,7 @@ from kind import recipes
 from kind.__main__ import main
 from kind.artifacts import read_json, sha256
 from kind.layout import Layout
-from kind.params_file import load_experiment
+from kind.params.file import load_experiment
 
 OTHER = "  other: {data: digits, classes: [5, 6, 9], images_per_class: 20}\n"
 ANALYSES = """

@@ -13,7 +13,7 @@ from kind.__main__ import main
 from kind.artifacts import digest, load_tensors, read_json, write_json
 from kind.layout import Layout
 from kind.models.dit import LABEL_TABLE
-from kind.params_file import load_experiment
+from kind.params.file import load_experiment
 from kind.sparse_routines import VALUES
 
 TUNE = {

@@ -12,7 +12,7 @@ from kind import recipes
 from kind.__main__ import main
 from kind.artifacts import load_arrays, read_header, read_json, sha256
 from kind.layout import Layout
-from kind.params_file import load_experiment
+from kind.params.file import load_experiment
 
 RUN = ["--task", "novel", "--method", "full", "--seed", "0"]
 

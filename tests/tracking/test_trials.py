@@ -6,7 +6,7 @@ from pathlib import Path
 
 from kind import recipes
 from kind.layout import Layout
-from kind.params_file import load_experiment
+from kind.params.file import load_experiment
 from kind.tracked.reader import Reader, run_params
 
 TUNED = Path(__file__).parents[1] / "workflow" / "tuned.yaml"

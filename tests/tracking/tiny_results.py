@@ -14,7 +14,7 @@ from kind import recipes
 from kind.artifacts import digest, save_arrays, sha256, write_csv, write_json, write_text
 from kind.layout import Layout
 from kind.params import Experiment
-from kind.params_file import load_experiment
+from kind.params.file import load_experiment
 from kind.reporting.runs import curve_rows, load_runs, run_rows
 
 ROOT = Path(__file__).parents[2]

@@ -10,7 +10,7 @@ from workspace import new_workspace
 
 from kind.layout import Layout
 from kind.methods import METHODS
-from kind.params_file import load_experiment
+from kind.params.file import load_experiment
 
 RIVALS = Path(__file__).resolve().parents[2] / "params" / "rivals.yaml"
 

@@ -14,7 +14,7 @@ from kind import recipes
 from kind.errors import UserError
 from kind.layout import Layout
 from kind.methods import METHODS
-from kind.params_file import find_params, load_experiments
+from kind.params.file import find_params, load_experiments
 from kind.stages.check import missing
 
 # Jobs run with the interpreter that runs Snakemake, and find the package whatever the working directory is.  Neither

@@ -1,6 +1,6 @@
 """Checks of learning rates: the `tune` section, and where each methods entry's rate comes from.  Imports no torch.
 
-`valid` as in kind/params_checks.py: what could be read, None for the rest.
+`valid` as in kind/params/checks.py: what could be read, None for the rest.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from kind.methods import METHODS
-from kind.params_ranks import repeated
+from kind.params.ranks import repeated
 
 
 def rate_problems(content: Mapping[str, Any], valid: Mapping[str, Any]) -> Iterator[str]:

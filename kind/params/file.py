@@ -13,11 +13,11 @@ from kind.data.sources import SOURCES
 from kind.errors import UserError
 from kind.methods import METHODS
 from kind.params import Experiment
-from kind.params_checks import Checks
-from kind.params_messages import check_name, nearest, show
-from kind.params_methods import Entry, about, options_of, with_defaults
-from kind.params_read import optional_fields, read_into
-from kind.params_yaml import NOT_EXPERIMENTS, names_beside, read_yaml
+from kind.params.checks import Checks
+from kind.params.messages import check_name, nearest, show
+from kind.params.methods import Entry, about, options_of, with_defaults
+from kind.params.read import optional_fields, read_into
+from kind.params.yaml import NOT_EXPERIMENTS, names_beside, read_yaml
 
 
 def load_experiment(path: str | Path) -> Experiment:
@@ -102,7 +102,7 @@ class _Reader:
 
     def __init__(self, content: Mapping[Any, Any]):
         self.content = content
-        self.valid: dict[str, Any] = {}  # what could be read; see kind/params_checks.py
+        self.valid: dict[str, Any] = {}  # what could be read; see kind/params/checks.py
 
     def problems(self) -> Iterator[str]:
         fields = {name: field for name, field in Experiment.model_fields.items() if name != "name"}

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from kind.models.factorization import FACTORIZED, MATRICES, Factorization, SoftGating
-from kind.params_types import ClassName, NaturalInt, PositiveInt, Section
+from kind.params.types import ClassName, NaturalInt, PositiveInt, Section
 
 SOFT_OPTIONS = ("gate", "gate_hidden", "gate_scale")
 

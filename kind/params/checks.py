@@ -14,15 +14,15 @@ from kind.data.sources import SOURCES
 from kind.data.splits import split_sizes
 from kind.layout import SPLITS
 from kind.methods import METHODS
-from kind.params_ablations import axis_value
-from kind.params_analyses import analysis_problems
-from kind.params_entries import replay_problems, soup_problems
-from kind.params_match import match_problems
-from kind.params_messages import nearest, some
-from kind.params_methods import default_note
-from kind.params_protocol import spacing_problem
-from kind.params_ranks import backbone_problems, fits, known, repeated
-from kind.params_tune_checks import rate_problems
+from kind.params.ablations import axis_value
+from kind.params.analyses import analysis_problems
+from kind.params.entries import replay_problems, soup_problems
+from kind.params.match import match_problems
+from kind.params.messages import nearest, some
+from kind.params.methods import default_note
+from kind.params.protocol import spacing_problem
+from kind.params.ranks import backbone_problems, fits, known, repeated
+from kind.params.tune_checks import rate_problems
 
 
 class Checks:

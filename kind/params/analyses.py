@@ -9,9 +9,9 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from kind.methods import METHODS
-from kind.params_messages import nearest, some
-from kind.params_ranks import repeated
-from kind.params_types import NaturalInt, PositiveInt, Section
+from kind.params.messages import nearest, some
+from kind.params.ranks import repeated
+from kind.params.types import NaturalInt, PositiveInt, Section
 
 
 class WeightAnalysis(Section):
@@ -50,7 +50,7 @@ SHARED = {"learngenes": "frozen", "train_dense": "none"}  # options of KIND's ad
 
 
 def analysis_problems(content: Mapping[str, Any], valid: Mapping[str, Any]) -> Iterator[str]:
-    """A line for each mistake.  content, valid: see `kind.params_checks`."""
+    """A line for each mistake.  content, valid: see `kind.params.checks`."""
     given = content.get("analyses")
     if isinstance(given, dict) and all(value is None for value in given.values()):
         yield "analyses: names no analysis; write `weights: {}`, `interference: ...` or both, or leave the section out"

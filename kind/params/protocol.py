@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from kind.params_types import NaturalInt, PositiveFloat, PositiveInt, Section
+from kind.params.types import NaturalInt, PositiveFloat, PositiveInt, Section
 
 DEFAULT_SPACING = {"ddpm": "linspace", "ddim": "trailing", "dpm": "linspace"}  # where no params file says
 

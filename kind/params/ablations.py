@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
-from kind.params_types import Section
+from kind.params.types import Section
 
 
 class Ablation(Section):

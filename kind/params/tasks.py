@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from kind.params_types import ClassName, NaturalInt, PositiveFloat, PositiveInt, Section
+from kind.params.types import ClassName, NaturalInt, PositiveFloat, PositiveInt, Section
 
 TRIAL = "@"  # `lora@2` is the entry `lora` with its second rate; no name in a params file holds this character
 

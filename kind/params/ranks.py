@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from kind.params_messages import nearest, some
+from kind.params.messages import nearest, some
 
 
 def known(section: Any) -> bool:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, TypeAdapter, ValidationError, create_model
 
-from kind.params_messages import describe_errors
+from kind.params.messages import describe_errors
 
 
 def read_into(key: Any, where: tuple, annotation: Any, given: Any, into: dict, *, partly: bool = True) -> Iterator[str]:

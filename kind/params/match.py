@@ -14,11 +14,11 @@ from pydantic import BaseModel, ValidationError
 from kind.data.sources import SOURCES
 from kind.methods import METHODS, Adaptation, Method, Outline, Unknown
 from kind.models.presets import Preset
-from kind.params_backbones import Backbone
-from kind.params_messages import nearest, some
-from kind.params_methods import options_of
-from kind.params_ranks import fits, known
-from kind.params_read import leaves
+from kind.params.backbones import Backbone
+from kind.params.messages import nearest, some
+from kind.params.methods import options_of
+from kind.params.ranks import fits, known
+from kind.params.read import leaves
 
 HALVINGS = 40  # of the range of a share
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from kind.errors import UserError
-from kind.params_messages import nearest, show
+from kind.params.messages import nearest, show
 
 MAX_KEYS = 10_000  # of one mapping, after merging; a few lines of YAML can merge into more than any memory holds
 NOT_EXPERIMENTS = ("methods",)  # names in params/ that no experiment can have

@@ -11,14 +11,14 @@ from pydantic import BaseModel, Field
 from kind.data.sources import SOURCES
 from kind.methods import METHODS
 from kind.models.presets import PRESETS, Preset
-from kind.params_ablations import Ablation, axis_value
-from kind.params_analyses import Analyses
-from kind.params_backbones import Backbone
-from kind.params_match import Match, Place, channels_of, find_match
-from kind.params_methods import options_of
-from kind.params_protocol import Evaluation, ReplaySet, Sampling
-from kind.params_tasks import Task, Tune, split_label, trial_label
-from kind.params_types import ClassName, NaturalInt, PositiveFloat, PositiveInt, Section, Share
+from kind.params.ablations import Ablation, axis_value
+from kind.params.analyses import Analyses
+from kind.params.backbones import Backbone
+from kind.params.match import Match, Place, channels_of, find_match
+from kind.params.methods import options_of
+from kind.params.protocol import Evaluation, ReplaySet, Sampling
+from kind.params.tasks import Task, Tune, split_label, trial_label
+from kind.params.types import ClassName, NaturalInt, PositiveFloat, PositiveInt, Section, Share
 
 
 class Compute(Section):

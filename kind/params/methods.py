@@ -11,12 +11,12 @@ from pydantic import Field
 
 from kind.errors import UserError
 from kind.methods import METHODS
-from kind.params_messages import nearest, show
-from kind.params_read import optional_fields, read_into
-from kind.params_types import PositiveFloat, Section
-from kind.params_yaml import read_yaml
+from kind.params.messages import nearest, show
+from kind.params.read import optional_fields, read_into
+from kind.params.types import PositiveFloat, Section
+from kind.params.yaml import read_yaml
 
-METHODS_FILE = Path(__file__).resolve().parents[1] / "params" / "methods.yaml"
+METHODS_FILE = Path(__file__).resolve().parents[2] / "params" / "methods.yaml"
 
 
 class Entry(Section):

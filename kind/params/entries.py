@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from kind.methods import METHODS, Method
-from kind.params_messages import nearest, some
-from kind.params_protocol import spacing_problem
-from kind.params_ranks import repeated
+from kind.params.messages import nearest, some
+from kind.params.protocol import spacing_problem
+from kind.params.ranks import repeated
 
 
 def replay_problems(valid: Mapping[str, Any], methods: Mapping[str, tuple[str, Any]]) -> Iterator[str]:
