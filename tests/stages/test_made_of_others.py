@@ -7,7 +7,7 @@ import shutil
 import pytest
 import torch
 import yaml
-from conftest import TINY, Experiment, run_commands
+from tiny_experiment import TINY, Experiment, run_commands
 
 from kind.artifacts import load_arrays, load_tensors, read_json, save_arrays
 
