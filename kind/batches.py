@@ -63,7 +63,11 @@ class Batches:
         self.label_dropout, self.keep_gates, self.replay = label_dropout, keep_gates, replay
         self.num_replayed = 0 if replay is None else min(size - 1, max(1, round(replay.share * size)))
         self.num_own = size - self.num_replayed
-        self.replayed = None if replay is None else replay.images.to(self.device)
+        self.replayed = self.weights = None
+        if replay is not None:
+            self.replayed = replay.images.to(self.device)
+            self.weights = torch.ones(size, device=self.device)
+            self.weights[self.num_own :] = replay.weight
 
     def at(self, step: int) -> Batch:
         chosen = batch_indices(len(self.images), self.num_own, step, self.seed)
@@ -74,18 +78,13 @@ class Batches:
             labels = torch.cat([labels, torch.full((self.num_replayed,), self.num_classes)])
         noise, timesteps, dropped = self._draw(images.shape, step)
         seen = torch.where(dropped, self.num_classes, labels)
-        weights = None
-        if self.replay is not None:
-            weights = torch.ones(len(images))
-            weights[self.num_own :] = self.replay.weight
-            weights = weights.to(self.device)
         return Batch(
             to_model_range(images),
             noise,
             timesteps,
             seen.to(self.device),
             labels if self.keep_gates else seen,
-            weights,
+            self.weights,
         )
 
     def _draw(self, shape: torch.Size, step: int) -> tuple[Tensor, Tensor, Tensor]:

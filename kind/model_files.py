@@ -96,5 +96,5 @@ def _read_adapted(path: Path, start: Path | None) -> Loaded:
             hint="name what it was trained from too (start, --start): the learngenes or the dense backbone",
         )
     loaded = checkpoints.load_adapted(path, start)
-    model = method.merge(loaded.model) if method.merge else loaded.model
+    model = method.merged(loaded.model)
     return replace(loaded, model=model.requires_grad_(True))

@@ -12,7 +12,7 @@ from torch import Tensor
 from kind.adaptation import trained_parameters
 from kind.errors import UserError
 from kind.models.dit import LABEL_TABLE, DiT
-from kind.models.sparse_deltas import DELTAS, SparseDeltas, base_weights, largest, smallest
+from kind.models.sparse_deltas import DELTAS, SparseDeltas, base_weights, largest
 from kind.params import Training
 from kind.random_streams import stream
 from kind.training_routine import Routine, RunLength
@@ -34,7 +34,7 @@ class SaraRoutine(Routine):
         self.turns = (run.steps // 2,)
         self.deltas: SparseDeltas = model.get_submodule(DELTAS)
         self.weights = base_weights(model)
-        self.threshold = smallest(self.weights, len(self.deltas.values))[1]
+        self.threshold = self._start().abs().max()  # of the smallest weights the largest
         if self.threshold == 0:
             raise UserError(
                 f"SaRA trains the {len(self.deltas.values)} weights of smallest magnitude, but so many are exactly 0 "
@@ -71,8 +71,11 @@ class SaraRoutine(Routine):
             self.deltas.values.copy_(torch.where(self.active, self.deltas.values, self._frozen))
 
     def turn(self, step: int) -> None:
-        start = torch.cat([weight.detach().flatten() for weight in self.weights])[self.deltas.positions]
-        self._freeze((start + self.deltas.values.detach()).abs() <= self.threshold)
+        self._freeze((self._start() + self.deltas.values.detach()).abs() <= self.threshold)
+
+    def _start(self) -> Tensor:
+        """The backbone's weights at the trained entries.  [K]."""
+        return torch.cat([weight.detach().flatten() for weight in self.weights])[self.deltas.positions]
 
     def _freeze(self, active: Tensor) -> None:
         self.active, self._frozen = active, self.deltas.values.detach().clone()
@@ -102,7 +105,6 @@ class LotteryRoutine(Routine):
             weight.requires_grad_(everything)
         self.deltas.values.requires_grad_(not everything)
         self.deltas.in_use = not everything
-        self.selecting = everything
         self._names = {id(weight): name for name, weight in trained_parameters(self.model).items()}
 
     def clock(self, step: int, settings: Training) -> tuple[int, Training]:
@@ -124,13 +126,13 @@ class LotteryRoutine(Routine):
         return largest(changes, len(self.deltas.values))
 
     def learned(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        if not self.selecting:
+        if self.deltas.in_use:
             return super().learned(weights)
         positions, values = self._moved_most([weights[self._names[id(weight)]] for weight in self.weights])
         return {VALUES: values, LABEL_TABLE: weights[LABEL_TABLE], POSITIONS: positions}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"selecting": self.selecting, "positions": self.deltas.positions.clone()}
+        return {"selecting": not self.deltas.in_use, "positions": self.deltas.positions.clone()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.deltas.put(state["positions"])

@@ -157,6 +157,10 @@ class Method:
     renews: bool = False
     problem: Callable[..., str | None] = lambda options, shape, backbone, num_seen_classes, num_classes: None
 
+    def merged(self, model: DiT) -> DiT:
+        """The model with what was added folded into plain weights, where there is anything to fold."""
+        return self.merge(model) if self.merge else model
+
     def learns(self, options: MethodOptions) -> bool:
         """Whether a run has a learning rate."""
         return not (self.combines or self.trains_nothing(options))

@@ -34,7 +34,7 @@ def attach(model: DiT, options: Options, task: Adaptation) -> None:
     count = trainable_parameters(model, options, task)
     deltas = add_deltas(model, weights, count, learned=False)
     if not deltas.values.is_meta:
-        deltas.put(smallest(list(weights.values()), count)[0])
+        deltas.put(smallest(list(weights.values()), count))
 
 
 def trainable_parameters(model: DiT, options: Options, task: Adaptation) -> int:

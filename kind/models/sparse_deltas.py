@@ -111,8 +111,8 @@ def fold_deltas(model: DiT) -> DiT:
     return model
 
 
-def smallest(weights: Sequence[Tensor], count: int) -> tuple[Tensor, float]:
-    """Positions [count], rising, of the entries of smallest magnitude, and the largest magnitude among them.
+def smallest(weights: Sequence[Tensor], count: int) -> Tensor:
+    """Positions [count], rising, of the entries of smallest magnitude.
 
     Of equal entries the first: the positions are not saved, and must come out alike everywhere.
     """
@@ -120,7 +120,7 @@ def smallest(weights: Sequence[Tensor], count: int) -> tuple[Tensor, float]:
     threshold = magnitudes.kthvalue(count).values
     below = (magnitudes < threshold).nonzero()[:, 0]
     equal = (magnitudes == threshold).nonzero()[: count - len(below), 0]
-    return torch.cat([below, equal]).sort().values, threshold.item()
+    return torch.cat([below, equal]).sort().values
 
 
 def largest(changes: Sequence[Tensor], count: int) -> tuple[Tensor, Tensor]:

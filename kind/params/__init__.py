@@ -236,8 +236,13 @@ class Experiment(Section):
 
     def tuned(self) -> list[str]:
         """The entries whose learning rate `tune` chooses: those that have none, and train."""
-        trained = [label for label in self.methods if self._trains(label)]
-        return [label for label in trained if "learning_rate" not in self.methods[label]] if self.tune else []
+        return self._tuned
+
+    @cached_property
+    def _tuned(self) -> list[str]:
+        """Asked for every job of a plan."""
+        open_rates = [label for label, given in self.methods.items() if "learning_rate" not in given]
+        return [label for label in open_rates if self._trains(label)] if self.tune else []
 
     def _trains(self, label: str) -> bool:
         method, any_task = METHODS[self.method_name(label)], next(iter(self.tasks))

@@ -132,7 +132,7 @@ def load_merged(this: Run) -> Loaded:
 
     check_adapted(this, this.final_weights)
     loaded = load_adapted(this.final_weights, this.start)
-    return replace(loaded, model=this.method.merge(loaded.model)) if this.method.merge else loaded
+    return replace(loaded, model=this.method.merged(loaded.model))
 
 
 # --- weights ----------------------------------------------------------------------------------------------------

@@ -78,7 +78,6 @@ def train(this: Run, job: Job) -> dict:
         from kind.stages.soup_run import cook, most_trained
 
         parameters["trainable"] = most_trained(this)
-
         outcome, made = cook(this, start, model)
     else:
         made, fit = {}, try_training if experiment.is_for_tuning(this.task) else run_training
@@ -115,7 +114,7 @@ def train(this: Run, job: Job) -> dict:
     raw = {**header, "step": settings.steps, "averaged": False}
     save_adapted(layout.raw_adapted(this.folder), outcome.raw, raw)
     write_history(outcome, this.folder)
-    merged = method.merge(model) if method.merge else model
+    merged = method.merged(model)
     return {
         "num_images": len(data),
         "training": {

@@ -70,8 +70,7 @@ def draw(this: Run, job: Job) -> dict:
                 continue
             if loaded is None:
                 loaded = load_adapted(weights, this.start)
-                model = this.method.merge(loaded.model) if this.method.merge else loaded.model
-                model.to(device)
+                model = this.method.merged(loaded.model).to(device)
             chosen = labels[first : first + protocol.shard_size]
             images = sample_images(
                 model,

@@ -34,8 +34,7 @@ def cook(this: Run, start: Start, model: DiT) -> tuple[Outcome, dict[str, Any]]:
 
     def weights_of(path: Path, member: Run) -> dict[str, torch.Tensor]:
         check_adapted(member, path)
-        adapted = load_adapted(path, this.start).model
-        merged = member.method.merge(adapted) if member.method.merge else adapted
+        merged = member.method.merged(load_adapted(path, this.start).model)
         return floats_of(require_plain(merged, "averaged"))
 
     choice = uniform_soup(this.members)
@@ -44,7 +43,8 @@ def cook(this: Run, start: Start, model: DiT) -> tuple[Outcome, dict[str, Any]]:
         prepare_torch(compute.threads)
         model.to(choose_device(compute.device, this.context.device_key))
         last = [weights_of(layout.adapted(member.folder, steps[-1]), member) for member in this.members]
-        choice = greedy_soup(last, lambda weights: _held_out(this, model, start.diffusion, weights))
+        data = held_out_tensors(this.context, this.context.experiment.task(this.task))
+        choice = greedy_soup(last, lambda weights: _held_out(this, model, start.diffusion, weights, *data))
         del last
     chosen = [this.members[index] for index in choice.members]
     averaged = {
@@ -62,9 +62,9 @@ def most_trained(this: Run) -> int:
     return max(record["parameters"]["trainable"] for record in records)
 
 
-def _held_out(this: Run, model: DiT, diffusion: Diffusion, weights: Weights) -> float:
-    task = this.context.experiment.task(this.task)
-    images, labels = held_out_tensors(this.context, task)
+def _held_out(
+    this: Run, model: DiT, diffusion: Diffusion, weights: Weights, images: torch.Tensor, labels: torch.Tensor
+) -> float:
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(weights[name])
