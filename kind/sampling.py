@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from kind.devices import autocast
 from kind.diffusion import Diffusion, make_sampler
 from kind.errors import UserError
+from kind.images import to_uint8
 from kind.models.denoiser import Denoiser
 from kind.models.dit import DiT
 from kind.params import Sampling
@@ -126,9 +127,3 @@ def guide(output: Tensor, scale: float, channels: int, guided_channels: str) -> 
     guided = channels if guided_channels == "all" else min(3, channels)
     mixed = null[:, :guided] + scale * (conditional[:, :guided] - null[:, :guided])
     return torch.cat([mixed, conditional[:, guided:]], dim=1)
-
-
-def to_uint8(images: Tensor) -> np.ndarray:
-    """[-1, 1] float [B, C, H, W] -> uint8 [B, H, W, C], rounded once and clipped."""
-    pixels = ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-    return pixels.permute(0, 2, 3, 1).cpu().numpy()

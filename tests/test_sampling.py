@@ -10,7 +10,7 @@ from torch import nn
 from kind.diffusion import Diffusion
 from kind.errors import UserError
 from kind.params import Sampling
-from kind.sampling import balanced_labels, guide, sample_images, to_uint8
+from kind.sampling import balanced_labels, guide, sample_images
 
 SAMPLERS = ["ddpm", "ddim", "dpm"]
 
@@ -144,20 +144,6 @@ def test_samplers_take_a_learned_variance(build, sampler, scale):
 
     # only ancestral sampling uses the variance channels; the others drop them and nothing else
     assert np.array_equal(draw(True), draw(False)) == (sampler != "ddpm")
-
-
-# --- pixels ---------------------------------------------------------------------------------------------------
-
-
-def test_pixels_are_rounded_once_and_clipped():
-    levels = torch.arange(256).reshape(1, 1, 16, 16)
-    assert np.array_equal(to_uint8(levels / 127.5 - 1), levels.permute(0, 2, 3, 1).numpy())
-    values = torch.tensor([-3.0, -1.0, 0.0, 1.0, 3.0, 0.4 / 127.5 - 1, 0.6 / 127.5 - 1, 254.4 / 127.5 - 1])
-    assert to_uint8(values.reshape(1, 1, 1, 8)).ravel().tolist() == [0, 0, 128, 255, 255, 0, 1, 254]
-    picture = torch.zeros(2, 3, 4, 5)
-    picture[1, 2, 3, 4] = 1
-    assert to_uint8(picture).shape == (2, 4, 5, 3)
-    assert to_uint8(picture)[1, 3, 4, 2] == 255
 
 
 def test_images_that_are_not_finite_are_refused(build):
