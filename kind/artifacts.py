@@ -155,10 +155,10 @@ def save_arrays(path: str | os.PathLike, **arrays: np.ndarray) -> None:
 
 
 def load_arrays(
-    path: str | os.PathLike, required: Sequence[str] = (), remake: str | None = None
+    path: str | os.PathLike, required: Sequence[str] = (), remake: str | None = None, without: Sequence[str] = ()
 ) -> dict[str, np.ndarray]:
-    """All arrays of an npz file; those in `required` must be there.  remake: what to do about a damaged one, where no
-    stage wrote it."""
+    """All arrays of an npz file but those in `without`; those in `required` must be there.  remake: what to do about a
+    damaged one, where no stage wrote it."""
     import numpy as np
 
     try:
@@ -166,7 +166,7 @@ def load_arrays(
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise ValueError("it holds a single array")
         with archive:
-            arrays = {name: archive[name] for name in archive.files}
+            arrays = {name: archive[name] for name in archive.files if name not in without}
     except DAMAGED_NPZ as error:
         found = "it holds pickled objects, which are not read" if "pickle" in str(error) else error
         raise UserError(f"{path}: not a whole npz file of plain arrays ({found})", hint=remake or REMAKE)

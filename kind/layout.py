@@ -58,6 +58,11 @@ class Layout:
     def reference(self, task: str) -> Path:
         return self.root / "reference" / f"{task}.npz"
 
+    @property
+    def features(self) -> Path:
+        """Features of images under keys of their content: no output, since all of it can be made again."""
+        return self.root / "features"
+
     def judge(self, task: str) -> Path:
         return self.root / "reference" / f"{task}.judge.npz"
 

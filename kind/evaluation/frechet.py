@@ -101,3 +101,7 @@ def _factor(sigma: np.ndarray) -> np.ndarray:
     values, vectors = np.linalg.eigh(np.asarray(sigma, np.float64))
     kept = values > max(values[-1], 0.0) * len(values) * np.finfo(np.float64).eps
     return vectors[:, kept] * np.sqrt(values[kept])
+
+
+def frechet_distance_between(x: np.ndarray, y: np.ndarray) -> float:
+    return frechet_distance(gaussian_statistics(x), gaussian_statistics(y))

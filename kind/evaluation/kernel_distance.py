@@ -34,3 +34,17 @@ def _mean_off_diagonal(x: np.ndarray) -> float:
 
 def _kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return (a @ b.T / a.shape[1] + 1.0) ** 3
+
+
+from typing import NamedTuple
+
+
+class KernelDistance(NamedTuple):
+    value: float
+    low: float
+    high: float
+
+
+def kernel_distance_interval(x, y):
+    v = kernel_distance(x, y)
+    return KernelDistance(v, v, v)

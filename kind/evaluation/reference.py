@@ -1,152 +1,131 @@
-"""The reference set: real images, their features and their statistics in one ADM-format file."""
+"""The file of a reference: statistics under ADM's names, with features, some images and the protocol.
+
+mu, sigma, mu_s, sigma_s   mean and covariance of pooled and of spatial features, as ADM's evaluator reads them
+arr_0                      images, uint8 [n, H, W, C]: all, or evenly spaced ones, as many as ADM's files hold
+pooled, logits, labels     of all images or of evenly spaced ones, for what needs more than statistics
+protocol                   JSON: extractor, its hash, counts, class names, and what else was fixed
+"""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from kind.artifacts import load_arrays, save_arrays
 from kind.errors import UserError
-from kind.evaluation.features import Extractor, Features
-from kind.evaluation.frechet import Statistics, gaussian_statistics
+from kind.evaluation.feature_sets import FeatureSet, Origin, evenly_spaced
+from kind.evaluation.frechet import Statistics
+from kind.evaluation.image_sets import ImageSet
 
-ARRAYS = ("mu", "sigma", "mu_s", "sigma_s", "pooled", "spatial", "logits", "labels", "arr_0", "protocol")
-
-
-@dataclass(frozen=True)
-class Reference:
-    """Real images of a task, and what one extractor says of them.
-
-    images uint8 [N, H, W, C]; labels int64 [N] index class_names; features as extracted, float32.
-    pooled_statistics, spatial_statistics: of those features.  extractor, extractor_identity, batch_size: how they
-    were made.  protocol: whatever else the experiment fixed (split, resize, ...), copied from `save_reference`.
-    """
-
-    images: np.ndarray
-    labels: np.ndarray
-    class_names: tuple[str, ...]
-    features: Features
-    pooled_statistics: Statistics
-    spatial_statistics: Statistics
-    extractor: str
-    extractor_identity: str
-    batch_size: int
-    protocol: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def count(self) -> int:
-        return len(self.images)
+NUM_IMAGES = 10_000  # images that a file holds at most: ADM's reference batches hold so many
+NUM_VECTORS = 50_000  # features that a file holds at most, for precision, recall and kernel distance
+AGAIN = "delete it and run the reference stage again, or snakemake"
+STATISTICS = ("mu", "sigma")
+SPATIAL = ("mu_s", "sigma_s")
 
 
-def build_reference(
-    images: np.ndarray, labels: np.ndarray, class_names: Sequence[str], extractor: Extractor, batch_size: int
-) -> Reference:
-    """Extracts features of real images and fits their statistics.
-
-    uint8 [N, H, W, C], integer [N] in 0 .. K - 1 for K class names, N at least 2.  Raises UserError otherwise.
-    """
-    labels = checked_labels(labels, len(images), class_names)
-    features = extractor.extract(images, batch_size)
-    return Reference(
-        images=images,
-        labels=labels,
-        class_names=tuple(str(name) for name in class_names),
-        features=features,
-        pooled_statistics=gaussian_statistics(features.pooled),
-        spatial_statistics=gaussian_statistics(features.spatial),
-        extractor=extractor.name,
-        extractor_identity=extractor.identity,
-        batch_size=batch_size,
-    )
-
-
-def save_reference(path: str | os.PathLike, reference: Reference, protocol: Mapping[str, Any]) -> None:
-    """Writes mu, sigma, mu_s, sigma_s and arr_0 as ADM names them, with features, logits, labels and protocol."""
+def save_reference(
+    path: str | os.PathLike,
+    features: FeatureSet,
+    images: ImageSet,
+    protocol: Mapping[str, Any],
+    num_images: int = NUM_IMAGES,
+) -> None:
+    """Writes what `load_reference` reads; its bytes depend on nothing but the arguments."""
+    kept = evenly_spaced(images.count, num_images)
     facts = {
-        "class_names": list(reference.class_names),
-        "extractor": reference.extractor,
-        "extractor_identity": reference.extractor_identity,
-        "batch_size": reference.batch_size,
+        "num_images": features.count,
+        "class_names": None if features.class_names is None else list(features.class_names),
+        **features.origin._asdict(),
         "protocol": dict(protocol),
     }
-    save_arrays(
-        path,
-        mu=reference.pooled_statistics.mu,
-        sigma=reference.pooled_statistics.sigma,
-        mu_s=reference.spatial_statistics.mu,
-        sigma_s=reference.spatial_statistics.sigma,
-        pooled=reference.features.pooled,
-        spatial=reference.features.spatial,
-        logits=reference.features.logits,
-        labels=reference.labels,
-        arr_0=reference.images,
-        protocol=np.array(json.dumps(facts, sort_keys=True)),
-    )
+    found = {
+        "mu": features.pooled_statistics.mu,
+        "sigma": features.pooled_statistics.sigma,
+        "mu_s": None if features.spatial_statistics is None else features.spatial_statistics.mu,
+        "sigma_s": None if features.spatial_statistics is None else features.spatial_statistics.sigma,
+        "pooled": features.pooled,
+        "logits": features.logits,
+        "labels": features.labels,
+        "arr_0": _take(images, kept),
+        "arr_0_labels": None if images.labels is None else images.labels[kept],
+        "protocol": np.array(json.dumps(facts, sort_keys=True)),
+    }
+    save_arrays(path, **{name: array for name, array in found.items() if array is not None})
 
 
-def load_reference(path: str | os.PathLike) -> Reference:
-    """Reads what `save_reference` wrote; raises UserError with the arrays found for another file."""
-    arrays = load_arrays(path, required=ARRAYS)
-    _check_arrays(path, arrays)
+def load_reference(path: str | os.PathLike, again: str = AGAIN) -> tuple[FeatureSet, dict[str, Any]]:
+    """The statistics in a file, with all else it holds, and its protocol.  Without `protocol`, as in ADM's own files,
+    there are statistics alone.  again: what to do about a damaged file.  Raises UserError with the arrays found for a
+    file that is neither.
+    """
+    arrays = load_arrays(path, required=STATISTICS, without=("arr_0",), remake=again)
+    _check_arrays(path, arrays, again)
+    if "protocol" not in arrays:
+        return _of_others(path, arrays), {}
     try:
         facts = json.loads(str(arrays["protocol"]))
-        counts = len(arrays["arr_0"])
-        return Reference(
-            images=arrays["arr_0"],
-            labels=arrays["labels"],
-            class_names=tuple(facts["class_names"]),
-            features=Features(arrays["pooled"], arrays["spatial"], arrays["logits"]),
-            pooled_statistics=Statistics(arrays["mu"], arrays["sigma"], counts),
-            spatial_statistics=Statistics(arrays["mu_s"], arrays["sigma_s"], counts),
-            extractor=facts["extractor"],
-            extractor_identity=facts["extractor_identity"],
-            batch_size=facts["batch_size"],
-            protocol=facts["protocol"],
+        names, count = facts["class_names"], facts["num_images"]
+        found = FeatureSet(
+            str(path),
+            count,
+            Statistics(arrays["mu"], arrays["sigma"], count),
+            Statistics(arrays["mu_s"], arrays["sigma_s"], count) if "mu_s" in arrays else None,
+            arrays["pooled"],
+            arrays.get("logits"),
+            arrays.get("labels"),
+            None if names is None else tuple(names),
+            Origin(facts["extractor"], facts["identity"], facts["batch_size"]),
         )
+        return found, facts["protocol"]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: its protocol is not one of this project's ({error!r})", hint=AGAIN)
+        raise UserError(f"{path}: its protocol is not one of this project's ({error!r})", hint=again)
 
 
-DTYPES = {np.uint8: "uint8", np.integer: "integers", np.floating: "floats"}
-AGAIN = "delete it and run the reference stage again, or snakemake"
+def reference_images(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
+    """The images that a file holds, uint8 [n, H, W, C], and their labels int64 [n]."""
+    arrays = load_arrays(path, required=("arr_0", "arr_0_labels"), without=("pooled", "sigma", "sigma_s"), remake=AGAIN)
+    return arrays["arr_0"], arrays["arr_0_labels"]
 
 
-def _check_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
-    """Raises UserError naming the first array of another dtype or shape."""
-    count = len(arrays["arr_0"]) if arrays["arr_0"].ndim else 0
-    width, spatial = (arrays[name].shape[-1] if arrays[name].ndim else 0 for name in ("pooled", "spatial"))
+def _of_others(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> FeatureSet:
+    spatial = Statistics(arrays["mu_s"], arrays["sigma_s"], 0) if "mu_s" in arrays else None
+    return FeatureSet(str(path), None, Statistics(arrays["mu"], arrays["sigma"], 0), spatial)
+
+
+def _take(images: ImageSet, kept: np.ndarray) -> np.ndarray:
+    chosen, start = [], 0
+    for block in images.blocks(1000):
+        here = kept[(kept >= start) & (kept < start + len(block))] - start
+        chosen.append(block[here])
+        start += len(block)
+    return np.concatenate(chosen)
+
+
+def _check_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray], again: str) -> None:
+    """Raises UserError naming the first array that does not fit the others."""
+    absent = [name for name in SPATIAL if name not in arrays]
+    if len(absent) == 1:
+        raise UserError(f"{path}: has no array {absent[0]}; it holds {', '.join(sorted(arrays))}", hint=again)
+    width, spatial = (arrays[name].shape[-1] if name in arrays and arrays[name].ndim else 0 for name in ("mu", "mu_s"))
+    count = len(arrays["pooled"]) if "pooled" in arrays and arrays["pooled"].ndim else 0
     for name, dtype, shape in (
-        ("arr_0", np.uint8, (count, *(arrays["arr_0"].shape + (1, 1, 1))[1:4])),
-        ("labels", np.integer, (count,)),
-        ("pooled", np.floating, (count, width)),
-        ("spatial", np.floating, (count, spatial)),
-        ("logits", np.floating, (count, *arrays["logits"].shape[1:2])),
         ("mu", np.floating, (width,)),
         ("sigma", np.floating, (width, width)),
         ("mu_s", np.floating, (spatial,)),
         ("sigma_s", np.floating, (spatial, spatial)),
+        ("pooled", np.floating, (count, width)),
+        ("logits", np.floating, (count, *arrays["logits"].shape[1:2]) if "logits" in arrays else ()),
+        ("labels", np.integer, (count,)),
     ):
-        found = arrays[name]
-        if not np.issubdtype(found.dtype, dtype) or found.shape != shape:
+        found = arrays.get(name)
+        if found is not None and (not np.issubdtype(found.dtype, dtype) or found.shape != shape):
             raise UserError(
-                f"{path}: {name} is {found.dtype} {list(found.shape)}, expected {DTYPES[dtype]} {list(shape)}",
-                hint=AGAIN,
+                f"{path}: {name} is {found.dtype} {list(found.shape)}, expected "
+                f"{'integers' if dtype is np.integer else 'floats'} {list(shape)}",
+                hint=again,
             )
-
-
-def checked_labels(labels: np.ndarray, count: int, class_names: Sequence[str]) -> np.ndarray:
-    """int64 [count], each an index of `class_names`; raises UserError otherwise."""
-    labels = np.asarray(labels)
-    if labels.shape != (count,) or not np.issubdtype(labels.dtype, np.integer):
-        raise UserError(f"{count} images need {count} integer labels; got {labels.dtype} {labels.shape}")
-    if count and not 0 <= labels.min() <= labels.max() < len(class_names):
-        raise UserError(
-            f"labels run from {labels.min()} to {labels.max()}, but there are {len(class_names)} classes: "
-            f"{', '.join(map(str, class_names))}"
-        )
-    return labels.astype(np.int64)

@@ -9,8 +9,12 @@ from typing import Any
 from kind.errors import UserError
 from kind.reporting.labels import matches, metric_label, plain
 from kind.reporting.runs import RunRecord, flatten, number
-from kind.reporting.tables import Column, Table, build_table
+from kind.reporting.tables import Column, Table, build_table, with_note
 
+INDICATIVE = (
+    "† indicative only: not more images than feature dimensions plus one, so the covariance is not of full rank; the "
+    "kernel distance is not moved by counts."
+)
 HEADLINE = ("fid", "fd", "sfid", "sfd", "precision", "recall", "accuracy_svc")
 
 
@@ -27,6 +31,11 @@ def metric_names(runs: Iterable[RunRecord]) -> dict[str, str | None]:
         for name in run.values:
             names[name] = names.get(name) or directions.get(name)
     return names
+
+
+def indicative(runs: Iterable[RunRecord]) -> set[str]:
+    """Names of the metrics whose values say more about counts than about images."""
+    return {name for run in runs for name in run.metrics.get("indicative") or ()}
 
 
 def curve_metric(runs: Iterable[RunRecord], base: str) -> str | None:
@@ -73,9 +82,11 @@ def protocol_phrase(protocol: Mapping[str, Any]) -> str:
 def quality_table(task: str, runs: Sequence[RunRecord], methods: Iterable[str], seeds: Sequence[int]) -> Table:
     """Methods by metrics; `runs` are one task's, hence of one protocol."""
     columns = [Column("trainable", "Trainable parameters", exact=True)]
+    marked = indicative(runs)
     for name, direction in metric_names(runs).items():
         unit, divide_by = _small_unit([run.values.get(name) for run in runs]) if direction == "lower" else ("", 1.0)
-        columns.append(Column(name, metric_label(name).words, name, direction, unit=unit, divide_by=divide_by))
+        words = metric_label(name).words + (" †" if name in marked else "")
+        columns.append(Column(name, words, name, direction, unit=unit, divide_by=divide_by))
     rows = []
     for method in methods:
         chosen = select(runs, method=method)
@@ -83,7 +94,8 @@ def quality_table(task: str, runs: Sequence[RunRecord], methods: Iterable[str], 
         values["trainable"] = [run.part("parameters").get("trainable") for run in chosen]
         rows.append(((method,), method, values))
     caption = f"{seeds_phrase(seeds)} {protocol_phrase(runs[0].protocol)} Bold: best mean of a column."
-    return build_table(f"Quality on {task}", ("Method",), columns, rows, caption)
+    table = build_table(f"Quality on {task}", ("Method",), columns, rows, caption)
+    return with_note(table, INDICATIVE if marked else None)
 
 
 def overview_table(

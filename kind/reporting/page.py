@@ -40,6 +40,7 @@ class TaskSection:
     runs: Sequence[RunRecord]
     quality: Table
     cost: Table
+    distances: Sequence[Table]
     memorisation: Table | None
     panels: Sequence[Panel]
     trade_offs: Sequence[Plot]

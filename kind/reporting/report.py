@@ -25,6 +25,7 @@ from kind.reporting.comparisons import (
     quality_table,
     select,
 )
+from kind.reporting.distances import class_table, interval_table, paired_table, write_classes
 from kind.reporting.labels import Style, in_sentence, method_styles, metric_label
 from kind.reporting.page import Page, TaskSection, render_page
 from kind.reporting.runs import (
@@ -74,6 +75,7 @@ def write_report(
     write_csv(output / "metrics.csv", run_rows(experiment, runs))
     write_csv(output / "curves.csv", curve_rows(experiment, runs), _curve_columns(runs))
     write_json(output / "means.json", mean_values(runs))
+    write_classes(output / "summary" / "classes.csv", runs)
 
     tried = load_choices(folder, tuned)
     choices = {"tuning": tuning_table(tried, runs), "matches": match_table(matches, runs)}
@@ -96,7 +98,15 @@ def write_report(
         metrics = headline_metrics(of_task, headline)
         quality = with_note(quality_table(task, of_task, methods, seeds), note)
         cost_of_task = cost_table(f"Cost on {task}", of_task, methods, seeds, by_task=False)
+        distances = {
+            "paired": paired_table(task, of_task, list(methods), metrics),
+            "distances": interval_table(task, of_task, methods),
+            "classes": class_table(task, of_task, methods, seeds),
+        }
+        distances = {name: table for name, table in distances.items() if table}
         write_table(quality, output / "tables", task)
+        for name, table in distances.items():
+            write_table(table, output / "tables", f"{task}.{name}")
         classes = [str(name) for name in entry.get("classes", ())]
         panels = _panels(folder, of_task, task, classes, methods, seeds)
         grids.write_grid(output / "grids" / f"{task}.png", f"{experiment}: {task}, seed {seeds[0]}", panels, classes)
@@ -106,6 +116,7 @@ def write_report(
                 entry=entry,
                 runs=of_task,
                 quality=quality,
+                distances=list(distances.values()),
                 cost=with_note(with_note(cost_of_task, apart), note),
                 memorisation=with_note(
                     memorisation_table(

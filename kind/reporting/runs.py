@@ -206,6 +206,8 @@ def run_rows(experiment: str, runs: Sequence[RunRecord]) -> list[dict[str, Any]]
         row = {"experiment": experiment, "task": run.task, "method": run.method, "seed": run.seed}
         row |= {"final_step": run.final_step, "protocol_hash": run.metrics["protocol_hash"]}
         row |= {name: number(run.values.get(name)) for name in names}
+        for name, interval in run.part("intervals").items():
+            row |= {f"{name}_{end}": number(interval.get(end)) for end in ("low", "high")}
         for part in ("parameters", "memorisation", "judge"):
             row |= {f"{part}_{key}": value for key, value in flatten(run.part(part)).items()}
         row |= {f"cost_{key}": value for key, value in flatten(run.cost).items()}

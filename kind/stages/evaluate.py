@@ -1,9 +1,14 @@
-"""Compare a run's samples with the task's reference, at each evaluated step; writes `metrics.json`."""
+"""Compare a run's samples with the task's reference, at each evaluated step; writes `metrics.json`.
+
+Or compare any images with any others, without an experiment: give SAMPLES and REFERENCE, each an npz file of images or
+of statistics in ADM's format, a folder of npz shards, or a folder of image files.
+"""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,21 +16,47 @@ from kind import recipes
 from kind.artifacts import digest
 from kind.errors import UserError
 from kind.stages.job import Job, read_record
+from kind.stages.measure_files import IMAGES, add_measuring_arguments, measuring_options_given, positive_number
 from kind.stages.run_arguments import Run, add_run_arguments, read_run
+from kind.stages.ways import works_on_files
 
-EXAMPLE = "python -m kind evaluate --experiment smoke --task novel --method kind --seed 0"
+EXAMPLE = """python -m kind evaluate --experiment smoke --task novel --method kind --seed 0
+  python -m kind evaluate samples.npz VIRTUAL_imagenet256_labeled.npz --output metrics.json"""
 if TYPE_CHECKING:
-    import numpy as np
+    from kind.evaluation.image_sets import ImageSet
 
 FORMAT = 1
+AGAIN = "delete it and run the sample stage again, or snakemake"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_run_arguments(parser)
+    parser.add_argument("samples", nargs="?", type=Path, metavar="SAMPLES", help=f"images: {IMAGES}; or statistics")
+    parser.add_argument("reference", nargs="?", type=Path, metavar="REFERENCE", help="the same of real images")
+    group = add_measuring_arguments(parser)
+    group.add_argument("--num-samples", type=positive_number, metavar="N", help="take the first N samples alone")
+    group.add_argument("--output", type=Path, metavar="FILE", help="JSON (default: SAMPLES.metrics.json, beside them)")
+    add_run_arguments(parser, required=False)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    this = read_run(arguments)
+    with_files = works_on_files(
+        "evaluate",
+        {"SAMPLES": arguments.samples, "REFERENCE": arguments.reference},
+        {f"--{name}": getattr(arguments, name) for name in ("experiment", "task", "method", "seed")},
+        files="images",
+        file_options=measuring_options_given(arguments) or bool(arguments.num_samples or arguments.output),
+        stage_options=arguments.recipe is not None,
+        example=EXAMPLE.splitlines()[1].strip(),
+    )
+    if with_files:
+        from kind.stages.evaluate_files import evaluate_files
+
+        evaluate_files(arguments)
+        return
+    evaluate_run(read_run(arguments))
+
+
+def evaluate_run(this: Run) -> None:
     context = this.context
     layout = context.layout
     shards = [path for paths in this.shards().values() for path in paths]
@@ -33,7 +64,7 @@ def run(arguments: argparse.Namespace) -> None:
         recipe=recipes.evaluate(context.experiment, *this.name),
         inputs=[
             *shards,
-            context.extractor_weights(),
+            *context.extractor_files(),
             layout.reference(this.task),
             layout.judge(this.task),
             layout.record(layout.reference(this.task).parent, this.task),
@@ -51,11 +82,12 @@ def run(arguments: argparse.Namespace) -> None:
 def measure(this: Run) -> None:
     from kind.artifacts import provenance, write_json
     from kind.devices import choose_device, prepare_torch
+    from kind.evaluation.feature_sets import measure_images
     from kind.evaluation.features import load_extractor
+    from kind.evaluation.image_npz import from_npz
     from kind.evaluation.judge import load_judge
     from kind.evaluation.metrics import evaluate_images
-    from kind.evaluation.reader import read_samples
-    from kind.evaluation.reference import load_reference
+    from kind.evaluation.reference import load_reference, reference_images
     from kind.stages.images import load_images, load_shots, qualified
 
     context = this.context
@@ -67,30 +99,36 @@ def measure(this: Run) -> None:
     prepare_torch(experiment.compute.threads)
     device = choose_device(experiment.compute.device, context.device_key)
     extractor = load_extractor(context.extractor_weights(), device=str(device))
-    reference, judge = load_reference(layout.reference(this.task)), load_judge(layout.judge(this.task))
+    reference, _ = load_reference(layout.reference(this.task))
+    judge, judged = load_judge(layout.judge(this.task)), reference_images(layout.reference(this.task))
     check_reference(layout.reference(this.task), reference.class_names, qualified(task.data, task.classes))
     shots, test = load_shots(context, task), load_images(context, task.data, "test", task.classes)
 
-    def compare(images: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    def compare(images: ImageSet) -> dict[str, Any]:
+        label = f"{this.task} {this.label} seed {this.seed}"
+        features = measure_images(
+            replace(images, name=label), extractor, experiment.evaluation.batch_size, cache=layout.features, quiet=False
+        )
         return evaluate_images(
+            features,
+            reference,
             images,
-            labels,
-            extractor=extractor,
-            reference=reference,
+            known_classes=extractor.class_names,
             judge=judge,
+            judged_reference=judged,
             train_images=shots.images,
             test_images=test.images,
-            batch_size=experiment.evaluation.batch_size,
         )
 
     curve, curve_count = {}, experiment.sampling.curve_num_samples
     for step, paths in this.shards().items():
-        images, labels = read_samples(paths, reference.images.shape[1:], len(task.classes))
-        final = compare(images, labels)  # the last step's is the run's result
+        images = from_npz(paths, hint=AGAIN)
+        check_samples(images, judged[0].shape[1:], len(task.classes))
+        final = compare(images)  # the last step's is the run's result
         curve[step] = {"values": dict(final["values"])}
-        if curve_count is not None and curve_count < len(images):
+        if curve_count is not None and curve_count < images.count:
             # the end of the curve, from as many samples as its other points
-            curve[step]["values"] |= compare(images[:curve_count], labels[:curve_count])["values"]
+            curve[step]["values"] |= compare(images.first(curve_count))["values"]
     protocol = recipes.protocol(experiment, this.task)
     protocol["precision"] = {"training": finetuned["training"]["precision"], "sampling": drawn["precision"]}
     protocol["reference"] |= {"extractor_sha256": extractor.identity, "num_images": reference.count}
@@ -111,6 +149,20 @@ def measure(this: Run) -> None:
         "provenance": provenance(),
     }
     write_json(layout.metrics(this.folder), content)
+
+
+def check_samples(images: ImageSet, shape: Sequence[int], num_classes: int) -> None:
+    """Raises UserError unless samples have the reference's shape and labels of the task's classes."""
+    images.check_shape(shape, "the reference's", AGAIN)
+    labels = images.labels
+    if labels is None:
+        raise UserError(f"{images.name}: has no array arr_1: samples of a run have labels", hint=AGAIN)
+    if not 0 <= labels.min() <= labels.max() < num_classes:
+        raise UserError(
+            f"{images.name}: labels from {labels.min()} to {labels.max()}, but the task has {num_classes} classes, 0 "
+            f"to {num_classes - 1}",
+            hint=AGAIN,
+        )
 
 
 def check_reference(path: Path, found: Sequence[str], wanted: Sequence[str]) -> None:

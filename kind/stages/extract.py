@@ -9,10 +9,10 @@ import argparse
 from pathlib import Path
 
 from kind import recipes
-from kind.errors import UserError
 from kind.stages.context import Context, add_shared_arguments, read_context
 from kind.stages.job import Job
 from kind.stages.model_arguments import MODEL, add_start_argument
+from kind.stages.ways import works_on_files
 
 EXAMPLE = """python -m kind extract --experiment smoke --backbone kind
   python -m kind extract small.safetensors --output parts"""
@@ -30,25 +30,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    of_file = {"MODEL": arguments.model, "--output": arguments.output}
-    of_stage = {"--experiment": arguments.experiment, "--backbone": arguments.backbone}
-    with_file = any((*of_file.values(), arguments.start, arguments.overwrite))
-    with_stage = any((*of_stage.values(), arguments.recipe))
-    chosen = of_file if with_file else of_stage
-    absent = " and ".join(name for name, given in chosen.items() if not given)
-    if with_file != with_stage and not absent:
-        return extract_file(arguments) if with_file else extract_stage(arguments)
-    if with_file and with_stage:
-        message = "extract is given a model file and an experiment: it takes one of them apart"
-    elif with_file or with_stage:
-        message = f"extract is given no {absent}"
-    else:
-        message = "extract is given neither a model file nor an experiment"
-    raise UserError(
-        message,
-        hint="give MODEL and --output, or --experiment and --backbone: "
-        f"python -m kind extract --help shows both, for instance {EXAMPLE.splitlines()[1].strip()}",
+    with_file = works_on_files(
+        "extract",
+        {"MODEL": arguments.model, "--output": arguments.output},
+        {"--experiment": arguments.experiment, "--backbone": arguments.backbone},
+        files="a model file",
+        file_options=bool(arguments.start or arguments.overwrite),
+        stage_options=arguments.recipe is not None,
+        example=EXAMPLE.splitlines()[1].strip(),
     )
+    return extract_file(arguments) if with_file else extract_stage(arguments)
 
 
 def extract_file(arguments: argparse.Namespace) -> None:

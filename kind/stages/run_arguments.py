@@ -89,11 +89,11 @@ class Run:
         return {step: layout.samples(self.folder, step, n, size) for step, n in self.sample_counts().items()}
 
 
-def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    add_shared_arguments(parser)
-    parser.add_argument("--task", required=True, metavar="NAME", help="an entry of the params' tasks section")
-    parser.add_argument("--method", required=True, metavar="NAME", help="an entry of the params' methods section")
-    parser.add_argument("--seed", required=True, type=int, metavar="N", help="one of the params' seeds")
+def add_run_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    add_shared_arguments(parser, required=required)
+    parser.add_argument("--task", required=required, metavar="NAME", help="an entry of the params' tasks section")
+    parser.add_argument("--method", required=required, metavar="NAME", help="an entry of the params' methods section")
+    parser.add_argument("--seed", required=required, type=int, metavar="N", help="one of the params' seeds")
 
 
 def read_run(arguments: argparse.Namespace) -> Run:

@@ -1,0 +1,115 @@
+"""One pass over images, in blocks that are kept."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from kind.errors import UserError
+from kind.evaluation import feature_sets
+from kind.evaluation.feature_sets import evenly_spaced, measure_images
+from kind.evaluation.image_sets import ImageSet, from_arrays
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(feature_sets, "BLOCK_IMAGES", 64)
+
+
+@pytest.fixture
+def images(digits):
+    return from_arrays(digits.test.images, digits.test.labels, tuple("0123456789"))
+
+
+def in_pieces(images: ImageSet, *ends: int) -> ImageSet:
+    """The same images as if they lay in several files."""
+    pieces = np.split(images.read_all(), ends)
+    return replace(images, parts=tuple((lambda piece=piece: iter([piece])) for piece in pieces))
+
+
+class Counting:
+    """An extractor that remembers how many images it saw."""
+
+    def __init__(self, extractor, stop_after=None):
+        self.extractor, self.stop_after, self.seen = extractor, stop_after, 0
+
+    def __getattr__(self, name):
+        return getattr(self.extractor, name)
+
+    def extract(self, images, batch_size):
+        if self.stop_after is not None and self.seen >= self.stop_after:
+            raise KeyboardInterrupt
+        self.seen += len(images)
+        return self.extractor.extract(images, batch_size)
+
+
+def test_one_pass_gives_what_extracting_and_fitting_gives(images, extractor, digits):
+    found = measure_images(images, extractor, 32)
+    plain = extractor.extract(digits.test.images, 32)
+    np.testing.assert_array_equal(found.pooled, plain.pooled)
+    np.testing.assert_array_equal(found.logits, plain.logits)
+    for kind in ("pooled", "spatial"):
+        statistics, features = getattr(found, f"{kind}_statistics"), getattr(plain, kind).astype(np.float64)
+        np.testing.assert_allclose(statistics.mu, features.mean(axis=0), rtol=1e-10)
+        np.testing.assert_allclose(statistics.sigma, np.cov(features.T), rtol=1e-9, atol=1e-12)
+    assert found.origin == (extractor.name, extractor.identity, 32)
+    assert (found.count, found.class_names) == (len(digits.test.images), tuple("0123456789"))
+
+
+def test_numbers_do_not_depend_on_how_images_lie_in_files(images, extractor, small_blocks):
+    whole, cut = measure_images(images, extractor, 32), measure_images(in_pieces(images, 1, 100, 333), extractor, 32)
+    np.testing.assert_array_equal(whole.pooled, cut.pooled)
+    np.testing.assert_array_equal(whole.spatial_statistics.sigma, cut.spatial_statistics.sigma)
+
+
+def test_a_killed_pass_goes_on_where_it_was(images, extractor, small_blocks, tmp_path):
+    stopped = Counting(extractor, stop_after=128)
+    with pytest.raises(KeyboardInterrupt):
+        measure_images(images, stopped, 32, cache=tmp_path)
+    again = Counting(extractor)
+    found = measure_images(images, again, 32, cache=tmp_path)
+    assert again.seen == images.count - 128
+    fresh = measure_images(images, extractor, 32)
+    np.testing.assert_array_equal(found.pooled, fresh.pooled)
+    np.testing.assert_array_equal(found.spatial_statistics.sigma, fresh.spatial_statistics.sigma)
+
+
+def test_features_are_kept_by_what_can_move_them(images, extractor, tmp_path):
+    def seen(images, extractor, batch_size=32):
+        counting = Counting(extractor)
+        measure_images(images, counting, batch_size, cache=tmp_path)
+        return counting.seen
+
+    assert seen(images, extractor) == images.count
+    assert seen(images, extractor) == 0
+    assert seen(replace(images, name="elsewhere", labels=None), extractor) == 0, "where they lie does not matter"
+    assert seen(images, replace(extractor, identity="0" * 64)) == images.count
+    assert seen(images, extractor, 16) == images.count
+    other = images.read_all().copy()
+    other[7, 3, 3, 0] ^= 1
+    assert seen(from_arrays(other), extractor) == images.count
+
+
+def test_a_damaged_kept_block_is_made_again(images, extractor, tmp_path):
+    first = measure_images(images, extractor, 32, cache=tmp_path)
+    (kept,) = tmp_path.rglob("*.npz")
+    for content in (kept.read_bytes()[:-100], b"", b"no npz"):
+        kept.write_bytes(content)
+        np.testing.assert_array_equal(measure_images(images, extractor, 32, cache=tmp_path).pooled, first.pooled)
+
+
+def test_fewer_vectors_than_images_are_evenly_spaced(images, extractor, small_blocks):
+    whole, fewer = measure_images(images, extractor, 32), measure_images(images, extractor, 32, num_vectors=100)
+    kept = evenly_spaced(images.count, 100)
+    assert (len(kept), kept[0], fewer.num_vectors, fewer.count) == (100, 0, 100, images.count)
+    assert set(np.diff(kept)) <= {images.count // 100, images.count // 100 + 1}
+    np.testing.assert_array_equal(fewer.pooled, whole.pooled[kept])
+    np.testing.assert_array_equal(fewer.labels, whole.labels[kept])
+    np.testing.assert_array_equal(fewer.pooled_statistics.sigma, whole.pooled_statistics.sigma, "of all images")
+
+
+def test_one_image_makes_no_set(extractor, digits):
+    with pytest.raises(UserError, match="1 images; a distance needs at least 2"):
+        measure_images(from_arrays(digits.test.images[:1]), extractor, 32)
