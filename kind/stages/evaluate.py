@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> None:
         recipe=recipes.evaluate(context.experiment, *this.name),
         inputs=[
             *shards,
-            context.extractor_weights(),
+            *context.extractor_files(),
             layout.reference(this.task),
             layout.judge(this.task),
             layout.record(layout.reference(this.task).parent, this.task),

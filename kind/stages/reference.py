@@ -22,7 +22,7 @@ def run(arguments: argparse.Namespace) -> None:
     task = context.choose_task(name)
     Job(
         recipe=recipes.reference(context.experiment, name),
-        inputs=[context.extractor_weights(), *layout.data_files(task.data)],
+        inputs=[*context.extractor_files(), *layout.data_files(task.data)],
         outputs=[layout.reference(name), layout.judge(name)],
         record=layout.record(layout.reference(name).parent, name),
         state=layout.state("reference", name),
