@@ -104,7 +104,7 @@ def _attempt(url: str, part: Path, label: str) -> None:
                 raise _CutOff("the server sent another range than was asked for; beginning anew")
         else:  # the whole file: the first time, where the server knows no ranges, or where the file has changed
             start = 0
-            part.write_bytes(b"")
+            part.write_bytes(b"")  # before the note below says that all in it is of this file
         _Begun.of(url, response.headers).write(part)
         _pour(lambda: _read(response), part, start, None if total is None else start + int(total), label)
 

@@ -119,6 +119,14 @@ def test_a_part_of_what_may_be_another_file_is_not_gone_on_with(fetch, web, tmp_
     assert files(tmp_path / PLACE) == {"config.json": CONFIG, "model.safetensors": MODEL}
 
 
+def test_a_part_from_another_address_is_not_gone_on_with(fetch, web, tmp_path):
+    web.files["/model.safetensors"], web.cut = bytes(reversed(MODEL)), 100_000
+    assert fetch("dinov2", "--from", web.address)[0] == 2
+    with serve(Web(dict(WHOLE))) as other:
+        assert fetch("dinov2", "--from", other.address)[0] == 0
+    assert files(tmp_path / PLACE) == {"config.json": CONFIG, "model.safetensors": MODEL}
+
+
 def test_a_part_that_was_whole_is_not_asked_for_again(fetch, web, tmp_path):
     """Killed between the last byte and the check."""
     web.cut = 100_000
