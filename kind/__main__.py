@@ -27,7 +27,8 @@ STAGES = {
     "track": "bring an experiment's files into MLflow",
     "check": "check params files and what they need on this machine",
 }
-ON_FILES = {  # and `extract`: on any model file, without an experiment
+ON_FILES = {  # without an experiment; `extract` works on model files too
+    "fetch": "get weights that others published",
     "recombine": "keep classes of a KIND model, combine models, cut to a budget",
     "export": "write a model as a folder that stock diffusers and peft load",
 }
@@ -79,7 +80,7 @@ def _overview() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m kind",
         description="KIND: decomposable diffusion transformers.  One command a stage; Snakemake chains them.",
-        epilog=f"stages, in order:\n{stages}\n\non model files, without an experiment (extract too):\n{on_files}\n\n"
+        epilog=f"stages, in order:\n{stages}\n\non files, without an experiment (extract too):\n{on_files}\n\n"
         "python -m kind STAGE --help shows a stage's arguments.\n"
         "Running a stage again resumes it, or ends at once if it is done.",
         formatter_class=argparse.RawDescriptionHelpFormatter,

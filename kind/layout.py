@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from kind.params import Experiment
-    from kind.params.protocol import InceptionExtractor, TrainedExtractor
 
 SPLITS = ("train", "validation", "test")
 
@@ -50,10 +49,6 @@ class Layout:
     @property
     def extractor(self) -> Path:
         return self.root / "extractor" / "extractor.safetensors"
-
-    def extractor_weights(self, extractor: TrainedExtractor | InceptionExtractor) -> Path:
-        """Of the network trained here, or the Inception weights that the params name."""
-        return self.extractor if extractor.type == "trained" else Path(extractor.weights_path)
 
     def reference(self, task: str) -> Path:
         return self.root / "reference" / f"{task}.npz"

@@ -190,7 +190,30 @@ def test_check_lists_what_the_machine_lacks(call, tmp_path):
     text = text.replace("{type: trained, name: digits}", "{type: inception, weights_path: /nowhere/w.pth}")
     (tmp_path / "small.yaml").write_text(text)
     code, _, err = call("check", "--experiment", "small.yaml")
-    assert code == 2 and "missing on this machine:\n  - evaluation.extractor: /nowhere/w.pth does not exist" in err
+    assert (
+        code == 2
+        and "missing on this machine:\n  - evaluation.extractor.weights_path: /nowhere/w.pth does not exist" in err
+    )
+
+
+@pytest.mark.parametrize(
+    "extractor, origin",
+    [
+        ("inception, weights_path: w.pth", "w.pth, which evaluation.extractor.weights_path names"),
+        ("inception", "there.pth, which KIND_INCEPTION names"),
+        ("dinov2", "snakemake fetches them; for a stage by hand, or a run without a network, name a folder with"),
+    ],
+)
+def test_check_says_where_weights_of_others_come_from(call, tmp_path, monkeypatch, extractor, origin):
+    for name in ("w.pth", "there.pth"):
+        (tmp_path / name).touch()
+    monkeypatch.setenv("KIND_INCEPTION", "there.pth")
+    monkeypatch.delenv("KIND_DINOV2", raising=False)
+    text = (tmp_path / "small.yaml").read_text().replace("{type: trained, name: digits}", f"{{type: {extractor}}}")
+    (tmp_path / "small.yaml").write_text(text)
+    code, out, _ = call("check", "--experiment", "small.yaml")
+    assert code == 0 and out.startswith("small.yaml: in order")
+    assert f"\n  weights {extractor.partition(',')[0]}: {origin}" in out
 
 
 def test_a_log_begins_with_the_command_that_repeats_it(call):

@@ -13,15 +13,13 @@ import numpy as np
 
 from kind.artifacts import sha256
 from kind.errors import UserError
+from kind.weights import WEIGHTS
 
 if TYPE_CHECKING:
     from torch import nn
 
 INCEPTION = "inception"
-INCEPTION_SHA256 = "6726825d"  # how the published file's sha256 begins: weights-inception-2015-12-05-6726825d.pth
-INCEPTION_URL = (
-    "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
-)
+INCEPTION_SHA256 = WEIGHTS[INCEPTION].files[0].sha256  # how the published file's begins
 
 
 class Features(NamedTuple):
@@ -101,8 +99,8 @@ def load_extractor(path: str | os.PathLike, name: str | None = None, device: str
     if not path.is_file():
         raise UserError(
             f"{path}: no such extractor weights",
-            hint="run the extractor stage, which writes the small network; for Inception download "
-            f"{INCEPTION_URL} (sha256 {INCEPTION_SHA256}...) and give its path in params",
+            hint="run the extractor stage, which writes the small network; for networks that others published run "
+            "`python -m kind fetch`, and give the path of what it gets",
         )
     if path.suffix == ".safetensors" or _is_safetensors(path):
         return _load_small(path, name, device)

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from kind.errors import UserError, first_difference
-from kind.evaluation import GET_INCEPTION
+from kind.weights import WEIGHTS
 
 SPATIAL_CHANNELS = 7
+WAYS = WEIGHTS["inception"].ways
 
 
 class InceptionExtractor(nn.Module):
@@ -37,7 +38,7 @@ class InceptionExtractor(nn.Module):
                 raise UserError(
                     f"{weights_path}: not the weights of torch-fidelity's Inception network "
                     f"({first_difference(error)})",
-                    hint=GET_INCEPTION,
+                    hint=WAYS,
                 )
         self._spatial: Tensor | None = None
         self.network.Mixed_6d.branch1x1.register_forward_hook(self._keep_spatial)
@@ -60,7 +61,7 @@ def _safe_copy(path: str | os.PathLike) -> io.BytesIO:
             warnings.simplefilter("ignore")  # about pickles of others, which are refused
             state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise UserError(f"{path}: not a whole file of plain tensors ({type(error).__name__})", hint=GET_INCEPTION)
+        raise UserError(f"{path}: not a whole file of plain tensors ({type(error).__name__})", hint=WAYS)
     buffer = io.BytesIO()
     torch.save(state, buffer)
     buffer.seek(0)

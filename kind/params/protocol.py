@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
 from kind.params.types import NaturalInt, PositiveFloat, PositiveInt, Section
+from kind.weights import WEIGHTS, Place
 
 DEFAULT_SPACING = {"ddpm": "linspace", "ddim": "trailing", "dpm": "linspace"}  # where no params file says
 
@@ -39,8 +40,8 @@ class Sampling(Section):
 
 
 def _own_name(name: str) -> str:
-    """Metric names carry the extractor's, and these two stand for something else there."""
-    if name in ("inception", "svc"):
+    """Metric names carry the extractor's, and these stand for something else there."""
+    if name in ("inception", "dinov2", "svc"):
         raise ValueError("this name is taken; choose another")
     return name
 
@@ -57,21 +58,38 @@ class TrainedExtractor(Section):
     seed: NaturalInt = 0
 
 
-class InceptionExtractor(Section):
-    """torch-fidelity's Inception network, its weights given by a path on this machine."""
+class _PublishedExtractor(Section):
+    """A network that others trained.  weights_path: where its weights lie; without it see kind/weights.py."""
 
-    type: Literal["inception"]
-    weights_path: str
+    may_be_none: ClassVar[tuple[str, ...]] = ("weights_path",)
+
+    type: str
+    weights_path: Annotated[str, Field(min_length=1)] | None = None
 
     @property
     def name(self) -> str:
-        return "inception"
+        return self.type
+
+    def place(self) -> Place:
+        return WEIGHTS[self.type].place(self.weights_path)
+
+
+class InceptionExtractor(_PublishedExtractor):
+    """torch-fidelity's Inception network, a file."""
+
+    type: Literal["inception"]
+
+
+class Dinov2Extractor(_PublishedExtractor):
+    """DINOv2 ViT-L/14 as transformers saves it, a folder."""
+
+    type: Literal["dinov2"]
 
 
 class Evaluation(Section):
     """The measuring part of the protocol."""
 
-    extractor: Annotated[TrainedExtractor | InceptionExtractor, Field(discriminator="type")]
+    extractor: Annotated[TrainedExtractor | InceptionExtractor | Dinov2Extractor, Field(discriminator="type")]
     reference: Literal["train", "validation", "test", "all"] = "test"
     num_reference: PositiveInt | None = None
     reference_seed: NaturalInt = 0

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from kind.data.sources import SOURCES
 from kind.errors import UserError
-from kind.evaluation import GET_INCEPTION
 from kind.params import Experiment
 from kind.params.file import find_params, load_experiments
 from kind.stages.context import GET_EMBEDDINGS
+from kind.weights import Place
 
 EXAMPLE = "python -m kind check --experiment smoke"
 
@@ -36,17 +36,33 @@ def run(arguments: argparse.Namespace) -> None:
     for path, experiment in experiments.items():
         runs = sum(1 for _ in experiment.runs())
         print(f"{path}: in order ({len(experiment.tasks)} tasks, {len(experiment.methods)} methods, {runs} runs)")
+        for place in published_weights(experiment):
+            print(f"  weights {place.weights.name}: {_origin(place)}")
+
+
+def _origin(place: Place) -> str:
+    if place.said_by is not None:
+        return f"{place.path}, which {place.said_by} names"
+    if place.problem() is None:
+        return f"{place.path}, fetched"
+    return f"snakemake fetches them; for a stage by hand, or a run without a network, {place.weights.ways}"
+
+
+def published_weights(experiment: Experiment) -> list[Place]:
+    """Where the weights lie that the experiment does not make."""
+    extractor = experiment.evaluation.extractor
+    return [] if extractor.type == "trained" else [extractor.place()]
 
 
 def missing(experiment: Experiment) -> list[str]:
-    """What must be got before the experiment can run, a line each."""
+    """What must be got before the experiment can run, a line each; weights that a rule fetches are not."""
     lines = []
     for name, data in experiment.data.items():
         source = SOURCES[data.source]
         lines += [f"data {name}: {line}" for line in source.missing(source.options.model_validate(data.options))]
-    extractor = experiment.evaluation.extractor
-    if extractor.type == "inception" and not Path(extractor.weights_path).is_file():
-        lines.append(f"evaluation.extractor: {extractor.weights_path} does not exist; {GET_INCEPTION}")
+    for place in published_weights(experiment):
+        if place.said_by is not None and (problem := place.problem()):
+            lines.append(f"{problem}; {place.weights.ways}")
     if (path := experiment.embedding.path) is not None and not Path(path).is_file():
         lines.append(f"embedding.path: {path} does not exist; {GET_EMBEDDINGS}")
     return lines

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from kind.errors import UserError
-from kind.evaluation import GET_INCEPTION
 from kind.layout import Layout
 from kind.params import Experiment
 from kind.params.file import find_params, load_experiment
@@ -81,14 +80,19 @@ class Context:
         return [] if named is None else [Path(named)]
 
     def extractor_weights(self) -> Path:
-        """The file; raises UserError where the params name one that is not there."""
+        """What the extractor is loaded from, a file or a folder."""
         extractor = self.experiment.evaluation.extractor
-        path = self.layout.extractor_weights(extractor)
-        if extractor.type == "inception" and not path.is_file():
-            raise UserError(
-                f"{self.params_path}: evaluation.extractor.weights_path: {path} does not exist", hint=GET_INCEPTION
-            )
-        return path
+        return self.layout.extractor if extractor.type == "trained" else extractor.place().path
+
+    def extractor_files(self) -> list[Path]:
+        """The same, file by file; raises UserError where weights that others published are not there."""
+        extractor = self.experiment.evaluation.extractor
+        if extractor.type == "trained":
+            return [self.layout.extractor]
+        place = extractor.place()
+        if problem := place.problem():
+            raise UserError(f"{self.params_path}: {problem}", hint=place.weights.ways)
+        return place.files
 
 
 def add_shared_arguments(parser: argparse.ArgumentParser, *, required: bool = True, recipe: bool = True) -> None:

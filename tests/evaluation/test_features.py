@@ -100,7 +100,7 @@ def test_refuses_wrong_images_and_files(extractor, extractor_path, digits, tmp_p
         extractor.extract(digits.test.images / 255.0, 8)
     with pytest.raises(UserError, match="batch_size"):
         extractor.extract(digits.test.images, 0)
-    with pytest.raises(UserError, match=r"gone\.pth: no such extractor weights\n.*give its path"):
+    with pytest.raises(UserError, match=r"gone\.pth: no such extractor weights\n.*python -m kind fetch"):
         load_extractor(tmp_path / "gone.pth")
     with pytest.raises(UserError, match="cannot be named 'inception'"):
         load_extractor(extractor_path, "inception")

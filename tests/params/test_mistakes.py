@@ -137,8 +137,8 @@ WRONG_VALUES = [
     ("evaluation.extractor.name", "Big", "evaluation.extractor.name: does not match the pattern ^[a-z][a-z0-9]*$, "
      "found 'Big'"),
     ("evaluation.extractor.type", "trainde", "evaluation.extractor.type: 'trainde' is not allowed (did you mean "
-     "'trained'?); allowed: 'trained', 'inception'"),
-    ("evaluation.extractor.type", ..., "evaluation.extractor.type: missing; allowed: 'trained', 'inception'"),
+     "'trained'?); allowed: 'trained', 'inception', 'dinov2'"),
+    ("evaluation.extractor.type", ..., "evaluation.extractor.type: missing; allowed: 'trained', 'inception', 'dinov2'"),
     ("evaluation.extractor", None, "evaluation.extractor: expected a mapping, found nothing"),
     ("backbones.kind.form", "kinds", "backbones.kind.form: 'kinds' is not allowed (did you mean 'kind'?); allowed: "
      "'dense', 'kind'"),

@@ -40,9 +40,14 @@ rule extractor:
         command("extractor")
 
 
-def trained_extractor(wildcards):
-    """The feature network, where the experiment trains one; weights from outside are no input (see onstart)."""
-    return [layout_of(wildcards).extractor] if experiment_of(wildcards).evaluation.extractor.type == "trained" else []
+def extractor_files(wildcards):
+    """The feature network that the experiment trains, or the published one where it is fetched; a path that the params
+    or a variable name is no input (see onstart)."""
+    extractor = experiment_of(wildcards).evaluation.extractor
+    if extractor.type == "trained":
+        return [layout_of(wildcards).extractor]
+    place = extractor.place()
+    return place.files if place.said_by is None else []
 
 
 def data_of_task(wildcards):
@@ -51,7 +56,7 @@ def data_of_task(wildcards):
 
 rule reference:
     input:
-        trained_extractor,
+        extractor_files,
         data_of_task,
     output:
         ANY.reference("{task}"),

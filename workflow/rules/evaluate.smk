@@ -8,7 +8,7 @@ rule evaluate:
         ANY.reference("{task}"),
         ANY.judge("{task}"),
         ANY.record(ANY.reference("{task}").parent, "{task}"),
-        trained_extractor,
+        extractor_files,
         data_of_task,
         after_choice,
     output:

@@ -8,12 +8,14 @@ from cases.parts import (
     ADAPTED,
     DATA,
     DENSE,
+    DINOV2_WAYS,
     EVALUATE,
     EXTRACT,
     EXTRACTOR,
     FACTORIZED,
     FINETUNE,
     FINETUNE_KIND,
+    INCEPTION_WAYS,
     JUDGE,
     LEARNGENES,
     MAKE_REFERENCE,
@@ -26,6 +28,8 @@ from cases.parts import (
     STATE,
     Case,
     changed,
+    inception,
+    outside,
     put_state,
     sealed,
 )
@@ -68,15 +72,31 @@ CASES = [
     ),
     Case(
         "missing Inception weights",
-        lambda p: p.edit(
-            (
-                "extractor: {type: trained, name: digits, steps: 5, batch_size: 8, feature_dim: 4}",
-                "extractor: {type: inception, weights_path: w.pth}",
-            )
+        inception,
+        MAKE_REFERENCE,
+        "tiny.yaml: evaluation.extractor.weights_path: w.pth does not exist\n" + INCEPTION_WAYS,
+    ),
+    Case(
+        "Inception weights neither named nor fetched",
+        lambda p: inception(p, ""),
+        MAKE_REFERENCE,
+        "tiny.yaml: inception weights, which are neither named nor fetched: weights/inception/weights-inception-2015-12-05-6726825d.pth does not exist\n"
+        + INCEPTION_WAYS,
+    ),
+    Case(
+        "a file where DINOv2 weights are a folder",
+        lambda p: outside(p, "dinov2", ", weights_path: tiny.yaml"),
+        MAKE_REFERENCE,
+        "tiny.yaml: evaluation.extractor.weights_path: tiny.yaml is no folder\n" + DINOV2_WAYS,
+    ),
+    Case(
+        "DINOv2 weights without their config",
+        lambda p: (
+            outside(p, "dinov2", ", weights_path: results/tiny/extractor"),
+            p.write("extractor/model.safetensors", ""),
         ),
         MAKE_REFERENCE,
-        "tiny.yaml: evaluation.extractor.weights_path: w.pth does not exist\n"
-        "  -> download torch-fidelity's weights-inception-2015-12-05-6726825d.pth and give its path as weights_path",
+        "tiny.yaml: evaluation.extractor.weights_path: results/tiny/extractor has no config.json\n" + DINOV2_WAYS,
     ),
     # --- cut off, one bit flipped: the record of the stage that wrote it knows
     *(

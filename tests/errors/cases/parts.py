@@ -86,11 +86,25 @@ def start_from_nearest(place: Place, path: str | None = None) -> None:
     place.edit(("methods: {full: {}, kind: {}}", f"{section}methods: {{full: {{}}, kind: {{tailor_start: nearest}}}}"))
 
 
-def inception(place: Place) -> None:
+INCEPTION_WAYS, DINOV2_WAYS = (
+    f"  -> name {what} in the params as evaluation.extractor.weights_path, or name it in the variable {variable}, or run `python -m kind fetch {name}` where there is a network"
+    for name, variable, what in (
+        ("inception", "KIND_INCEPTION", "weights-inception-2015-12-05-6726825d.pth"),
+        ("dinov2", "KIND_DINOV2", "a folder with config.json, model.safetensors"),
+    )
+)
+
+
+def inception(place: Place, path: str = ", weights_path: w.pth") -> None:
+    outside(place, "inception", path)
+
+
+def outside(place: Place, kind: str, path: str) -> None:
+    """An extractor that others trained."""
     place.edit(
         (
             "extractor: {type: trained, name: digits, steps: 5, batch_size: 8, feature_dim: 4}",
-            "extractor: {type: inception, weights_path: w.pth}",
+            f"extractor: {{type: {kind}{path}}}",
         )
     )
 

@@ -14,6 +14,7 @@ from cases.parts import (
     EXTRACTOR,
     FINETUNE,
     FINETUNE_KIND,
+    INCEPTION_WAYS,
     JUDGE,
     LEARNGENES,
     MAKE_REFERENCE,
@@ -161,14 +162,12 @@ CASES = [
         "pickle as Inception weights",
         lambda p: (inception(p), p.pickle("../../w.pth")),
         MAKE_REFERENCE,
-        "w.pth: not a whole file of plain tensors (...)\n"
-        "  -> download torch-fidelity's weights-inception-2015-12-05-6726825d.pth and give its path as weights_path",
+        "w.pth: not a whole file of plain tensors (...)\n" + INCEPTION_WAYS,
     ),
     Case(
         "pickle in Inception weights",
         lambda p: (inception(p), p.pickle("../../w.pth", "torch")),
         MAKE_REFERENCE,
-        "w.pth: not a whole file of plain tensors (...)\n"
-        "  -> download torch-fidelity's weights-inception-2015-12-05-6726825d.pth and give its path as weights_path",
+        "w.pth: not a whole file of plain tensors (...)\n" + INCEPTION_WAYS,
     ),
 ]
