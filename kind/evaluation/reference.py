@@ -1,7 +1,7 @@
 """The file of a reference: statistics under ADM's names, with features, some images and the protocol.
 
 mu, sigma, mu_s, sigma_s   mean and covariance of pooled and of spatial features, as ADM's evaluator reads them
-arr_0                      images, uint8 [n, H, W, C]: all, or evenly spaced ones, as many as ADM's files hold
+arr_0, arr_1               images, uint8 [n, H, W, C], and labels: all, or evenly spaced ones, as many as ADM's hold
 pooled, logits, labels     of all images or of evenly spaced ones, for what needs more than statistics
 protocol                   JSON: extractor, its hash, counts, class names, and what else was fixed
 """
@@ -19,6 +19,7 @@ from kind.artifacts import load_arrays, save_arrays
 from kind.errors import UserError
 from kind.evaluation.feature_sets import FeatureSet, Origin, evenly_spaced
 from kind.evaluation.frechet import Statistics
+from kind.evaluation.image_npz import from_npz
 from kind.evaluation.image_sets import ImageSet
 
 NUM_IMAGES = 10_000  # images that a file holds at most: ADM's reference batches hold so many
@@ -52,7 +53,7 @@ def save_reference(
         "logits": features.logits,
         "labels": features.labels,
         "arr_0": _take(images, kept),
-        "arr_0_labels": None if images.labels is None else images.labels[kept],
+        "arr_1": None if images.labels is None else images.labels[kept],
         "protocol": np.array(json.dumps(facts, sort_keys=True)),
     }
     save_arrays(path, **{name: array for name, array in found.items() if array is not None})
@@ -88,8 +89,10 @@ def load_reference(path: str | os.PathLike, again: str = AGAIN) -> tuple[Feature
 
 def reference_images(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
     """The images that a file holds, uint8 [n, H, W, C], and their labels int64 [n]."""
-    arrays = load_arrays(path, required=("arr_0", "arr_0_labels"), without=("pooled", "sigma", "sigma_s"), remake=AGAIN)
-    return arrays["arr_0"], arrays["arr_0_labels"]
+    found = from_npz([path], hint=AGAIN)
+    if found.labels is None:
+        raise UserError(f"{path}: has no array arr_1: the labels of its images", hint=AGAIN)
+    return found.read_all(), found.labels
 
 
 def _of_others(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> FeatureSet:

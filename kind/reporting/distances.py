@@ -39,16 +39,14 @@ def interval_table(task: str, runs: Sequence[RunRecord], methods: Iterable[str])
             kept = {key: value for key, value in values.items() if value is not None}
             rows.append(((method, str(run.seed)), method, kept))
     caption = (
-        "One row a run. The interval of the kernel distance comes from half-samples of both image sets: it says how far "
-        "another draw of images would move the number, not how far another training seed would."
+        "One row a run. The interval of the kernel distance comes from half-samples of both image sets: it says how "
+        "far another draw of images would move the number, not how far another training seed would."
     )
     table = build_table(f"Distances of every run on {task}", ("Method", "Seed"), columns, rows, caption)
     return with_note(table, INDICATIVE if marked else None)
 
 
-def paired_table(
-    task: str, runs: Sequence[RunRecord], methods: Sequence[str], headline: Sequence[str]
-) -> Table | None:
+def paired_table(task: str, runs: Sequence[RunRecord], methods: Sequence[str], headline: Sequence[str]) -> Table | None:
     """Each method minus the first (`kind` where it takes part), seed by seed: what both share with a seed cancels."""
     base = "kind" if "kind" in methods else methods[0]
     others = [method for method in methods if method != base]

@@ -48,12 +48,6 @@ def images_per_row(height: int) -> int:
     return 6 if height <= SMALL else 4
 
 
-def read_real(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Images [N, H, W, C] and class indices [N] of a reference file."""
-    arrays = load_arrays(path, ("arr_0", "labels"))
-    return arrays["arr_0"], arrays["labels"]
-
-
 def read_samples(folder: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The shards of a samples folder, one after another."""
     shards = sorted(folder.glob("shard_*.npz"))
@@ -64,8 +58,8 @@ def read_samples(folder: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 
 def read_shard(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Images [N, H, W, C] and class indices [N]."""
-    arrays = load_arrays(path, ("arr_0", "arr_1"))
+    """Images [N, H, W, C] and class indices [N] of samples or of a reference."""
+    arrays = load_arrays(path, ("arr_0", "arr_1"), without=("sigma", "sigma_s", "pooled", "logits"))
     return arrays["arr_0"], arrays["arr_1"]
 
 

@@ -103,7 +103,7 @@ def write_report(
             "distances": interval_table(task, of_task, methods),
             "classes": class_table(task, of_task, methods, seeds),
         }
-        distances = {name: table for name, table in distances.items() if table}
+        distances = {name: with_note(table, note) for name, table in distances.items() if table}
         write_table(quality, output / "tables", task)
         for name, table in distances.items():
             write_table(table, output / "tables", f"{task}.{name}")
@@ -249,7 +249,7 @@ def _panels(
     seeds: Sequence[int],
 ) -> list[grids.Panel]:
     """Real test images, then the samples of each method's first seed."""
-    panels = [grids.make_panel("real", [grids.read_real(folder / "reference" / f"{task}.npz")], classes)]
+    panels = [grids.make_panel("real", [grids.read_shard(folder / "reference" / f"{task}.npz")], classes)]
     for method in methods:
         (run,) = select(runs, method=method, seed=seeds[0])
         panels.append(grids.make_panel(method, grids.read_samples(run.samples_folder), classes, method))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from kind import recipes
 from kind.artifacts import digest
 from kind.errors import UserError
+from kind.params.messages import some
 from kind.stages.job import Job, read_record
 from kind.stages.measure_files import IMAGES, add_measuring_arguments, measuring_options_given, positive_number
 from kind.stages.run_arguments import Run, add_run_arguments, read_run
@@ -23,6 +24,7 @@ from kind.stages.ways import works_on_files
 EXAMPLE = """python -m kind evaluate --experiment smoke --task novel --method kind --seed 0
   python -m kind evaluate samples.npz VIRTUAL_imagenet256_labeled.npz --output metrics.json"""
 if TYPE_CHECKING:
+    from kind.evaluation.feature_sets import FeatureSet
     from kind.evaluation.image_sets import ImageSet
 
 FORMAT = 1
@@ -100,8 +102,8 @@ def measure(this: Run) -> None:
     device = choose_device(experiment.compute.device, context.device_key)
     extractor = load_extractor(context.extractor_weights(), device=str(device))
     reference, _ = load_reference(layout.reference(this.task))
+    check_reference(layout.reference(this.task), reference, qualified(task.data, task.classes))
     judge, judged = load_judge(layout.judge(this.task)), reference_images(layout.reference(this.task))
-    check_reference(layout.reference(this.task), reference.class_names, qualified(task.data, task.classes))
     shots, test = load_shots(context, task), load_images(context, task.data, "test", task.classes)
 
     def compare(images: ImageSet) -> dict[str, Any]:
@@ -120,10 +122,12 @@ def measure(this: Run) -> None:
             test_images=test.images,
         )
 
+    shards = this.shards()
+    for path in (path for paths in shards.values() for path in paths):  # one by one, so that the wrong one is named
+        check_samples(from_npz([path], hint=AGAIN), judged[0].shape[1:], len(task.classes))
     curve, curve_count = {}, experiment.sampling.curve_num_samples
-    for step, paths in this.shards().items():
+    for step, paths in shards.items():
         images = from_npz(paths, hint=AGAIN)
-        check_samples(images, judged[0].shape[1:], len(task.classes))
         final = compare(images)  # the last step's is the run's result
         curve[step] = {"values": dict(final["values"])}
         if curve_count is not None and curve_count < images.count:
@@ -165,9 +169,12 @@ def check_samples(images: ImageSet, shape: Sequence[int], num_classes: int) -> N
         )
 
 
-def check_reference(path: Path, found: Sequence[str], wanted: Sequence[str]) -> None:
-    if list(found) != list(wanted):
+def check_reference(path: Path, found: FeatureSet, wanted: Sequence[str]) -> None:
+    """Raises UserError unless it is the reference stage's, of the task's classes."""
+    again = "run the reference stage again, or snakemake"
+    if found.origin is None or found.labels is None or found.class_names is None:
+        raise UserError(f"{path}: statistics alone, as other tools write them; a run needs features, too", hint=again)
+    if list(found.class_names) != list(wanted):
         raise UserError(
-            f"{path}: a reference of the classes {', '.join(found)}; the task's are {', '.join(wanted)}",
-            hint="run the reference stage again, or snakemake",
+            f"{path}: a reference of the {some(found.class_names)}; the task's are {some(wanted, '')}", hint=again
         )

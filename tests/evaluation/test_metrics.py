@@ -272,7 +272,7 @@ def test_reference_file_is_adms_with_more(task, reference, extractor, tmp_path):
     plain = extractor.extract(task[0][0], 64)
     with np.load(path) as arrays:
         assert set(arrays.files) == {
-            "mu", "sigma", "mu_s", "sigma_s", "pooled", "logits", "labels", "arr_0", "arr_0_labels", "protocol",
+            "mu", "sigma", "mu_s", "sigma_s", "pooled", "logits", "labels", "arr_0", "arr_1", "protocol",
         }  # fmt: skip
         assert {arrays[name].dtype for name in ("mu", "sigma", "mu_s", "sigma_s")} == {np.dtype(np.float64)}
         for statistics, features in (("sigma", plain.pooled), ("sigma_s", plain.spatial)):

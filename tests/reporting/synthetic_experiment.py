@@ -99,7 +99,8 @@ def write_run(folder: Path, task: str, method: str, seed: int, classes: int, siz
     write_json(place / "metrics.json", {
         "format": 1, "experiment": "smoke", "task": task, "method": method, "seed": seed,
         "protocol": protocol(task), "protocol_hash": digest(protocol(task)), "final_step": 300,
-        "steps": steps, "values": final, "directions": {name: direction(name) for name in final},
+        "steps": steps, "values": final, **distances(final, task, random),
+        "directions": {name: direction(name) for name in final},
         "memorisation": {"sample_median": 9.6 + 0.02 * end, "sample_p5": 4.9 + 0.02 * end,
                          "test_median": 10.4, "test_p5": 5.6,
                          "share_below_test_p5": 0.06, "share_copies": 0.0},
@@ -119,6 +120,20 @@ def write_run(folder: Path, task: str, method: str, seed: int, classes: int, siz
     save_arrays(samples / "shard_001.npz", arr_0=pictures[25:], arr_1=labels[25:])
 
 
+def distances(final: dict[str, float], task: str, random: np.random.Generator) -> dict:
+    """The interval of the kernel distance, and a row a class."""
+    name, kernel = next((name, value) for name, value in final.items() if name.startswith("kd_"))
+    rows = {
+        f"digits/{label}": {"num_samples": 166, "num_reference": 60, "fd_digits": 9.5, "fd_digits_indicative": False,
+                            "kd_digits": kernel * (1 + 0.2 * random.random()), "kd_digits_low": 0.5 * kernel,
+                            "kd_digits_high": 2 * kernel, "accuracy_digits": 0.9}
+        for label in TASKS.get(task, {}).get("classes", ["a", "b"])
+    }  # fmt: skip
+    spatial = [name for name in final if name.startswith("sfd_")]
+    return {"intervals": {name: {"value": kernel, "low": 0.8 * kernel, "high": 1.2 * kernel}}, "per_class": rows,
+            "indicative": spatial}  # fmt: skip
+
+
 def write_losses(path: Path, steps: int, floor: float, random: np.random.Generator) -> None:
     write_csv(path, [
         {"step": step, "loss": floor * (1 + 4 * math.exp(-step / 40)) * (1 + 0.1 * random.normal()),
@@ -131,7 +146,7 @@ def write_experiment(folder: Path, tasks=None, methods=None, seeds=None, size: i
     tasks, methods, seeds = tasks or TASKS, methods or METHODS, seeds or SEEDS
     for task, entry in tasks.items():
         pictures, labels = images(60, len(entry["classes"]), 0.1, 99, size)
-        save_arrays(folder / "reference" / f"{task}.npz", arr_0=pictures, labels=labels, mu=np.zeros(3))
+        save_arrays(folder / "reference" / f"{task}.npz", arr_0=pictures, arr_1=labels, mu=np.zeros(3))
         for method in methods:
             for seed in seeds:
                 write_run(folder, task, method, seed, len(entry["classes"]), size)

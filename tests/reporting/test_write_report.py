@@ -66,11 +66,14 @@ def test_all_files_are_written(finished):
         "curves.csv",
         "means.json",
         "index.html",
+        "summary/classes.csv",
         "plots/pretraining_loss.png",
         "plots/pretraining_loss.svg",
     }
     for task in synthetic.TASKS:
-        expected |= {f"tables/{task}.{suffix}" for suffix in ("csv", "md", "tex")} | {f"grids/{task}.png"}
+        tables = ("", ".paired", ".distances", ".classes")
+        expected |= {f"tables/{task}{name}.{suffix}" for name in tables for suffix in ("csv", "md", "tex")}
+        expected |= {f"grids/{task}.png"}
         curves = (
             "fd_digits",
             "sfd_digits",

@@ -148,7 +148,7 @@ CASES = [
         sealed(lambda p: p.cut(SHARD)),
         EVALUATE,
         "results/tiny/samples/novel/full/seed_0/step_000003/shard_001.npz: not a whole npz file of plain arrays (...)\n"
-        "  -> cut off or changed after it was written: delete it, then run snakemake, or the stage that writes it, again",
+        "  -> delete it and run the sample stage again, or snakemake",
     ),
     Case(
         "flipped header of elsewhere",
@@ -162,7 +162,7 @@ CASES = [
         sealed(lambda p: p.cut(REFERENCE)),
         EVALUATE,
         "results/tiny/reference/novel.npz: not a whole npz file of plain arrays (...)\n"
-        "  -> cut off or changed after it was written: delete it, then run snakemake, or the stage that writes it, again",
+        "  -> delete it and run the reference stage again, or snakemake",
     ),
     Case(
         "cut judge of elsewhere",

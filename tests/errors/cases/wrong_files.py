@@ -150,8 +150,8 @@ CASES = [
         "samples without labels",
         sealed(lambda p: p.arrays(SHARD, drop=("arr_1",))),
         EVALUATE,
-        "results/tiny/samples/novel/full/seed_0/step_000003/shard_001.npz: has no array arr_1; it holds arr_0\n"
-        "  -> expected the arrays arr_0, arr_1: delete the file, then run the stage that writes it again",
+        "results/tiny/samples/novel/full/seed_0/step_000003/shard_001.npz: has no array arr_1: samples of a run have labels\n"
+        "  -> delete it and run the sample stage again, or snakemake",
     ),
     Case(
         "samples of floats",
@@ -183,30 +183,30 @@ CASES = [
     ),
     Case(
         "reference of another tool",
-        sealed(lambda p: p.arrays(REFERENCE, drop=("pooled", "spatial", "labels", "protocol"))),
+        sealed(lambda p: p.arrays(REFERENCE, drop=("pooled", "logits", "labels", "protocol"))),
         EVALUATE,
-        "results/tiny/reference/novel.npz: has no array pooled, spatial, labels, protocol; it holds arr_0, logits, mu, mu_s, sigma, sigma_s\n"
-        "  -> expected the arrays mu, sigma, mu_s, sigma_s, pooled, spatial, logits, labels, arr_0, protocol: delete the file, then run the stage that writes it again",
+        "results/tiny/reference/novel.npz: statistics alone, as other tools write them; a run needs features, too\n"
+        "  -> run the reference stage again, or snakemake",
     ),
     Case(
         "reference of another dtype",
         sealed(lambda p: p.arrays(REFERENCE, arr_0=lambda a: a / 255)),
         EVALUATE,
-        "results/tiny/reference/novel.npz: arr_0 is float64 [30, 8, 8, 1], expected uint8 [30, 8, 8, 1]\n"
+        "results/tiny/reference/novel.npz: arr_0 must be uint8 [N, H, W, C] with C = 1 or 3; the file holds ...\n"
         "  -> delete it and run the reference stage again, or snakemake",
     ),
     Case(
         "reference of another shape",
         sealed(lambda p: p.arrays(REFERENCE, mu=lambda a: a[:3])),
         EVALUATE,
-        "results/tiny/reference/novel.npz: mu is float64 [3], expected floats [4]\n"
+        "results/tiny/reference/novel.npz: sigma is float64 [4, 4], expected floats [3, 3]\n"
         "  -> delete it and run the reference stage again, or snakemake",
     ),
     Case(
         "reference of other classes",
         lambda p: p.edit(("classes: [7, 8]", "classes: [5, 6]")),
         EVALUATE,
-        "results/tiny/reference/novel.npz: a reference of the classes digits/7, digits/8; the task's are digits/5, digits/6\n"
+        "results/tiny/reference/novel.npz: a reference of the classes: digits/7, digits/8; the task's are digits/5, digits/6\n"
         "  -> run the reference stage again, or snakemake",
     ),
     Case(
