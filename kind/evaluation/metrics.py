@@ -28,7 +28,6 @@ __all__ = [
     "save_reference",
 ]
 
-SCORE_SPLIT = 5000  # samples in one part of the Inception Score, as in ADM's evaluator; fewer samples are one part
 DIRECTIONS = {
     "frechet": "lower",
     "spatial_frechet": "lower",
@@ -175,12 +174,8 @@ def _compare_features(features: Features, reference: Reference, names: dict[str,
         findings.by_role["precision"], findings.by_role["recall"] = shares
     else:
         findings.warnings.append(f"precision and recall need more than {NEIGHBOURS} images on both sides")
-    findings.by_role["score"] = inception_score(features.logits, _num_splits(count))
-    findings.real["score"] = inception_score(reference.features.logits, _num_splits(real_count))
-
-
-def _num_splits(count: int) -> int:
-    return max(1, count // SCORE_SPLIT)
+    findings.by_role["score"] = inception_score(features.logits)
+    findings.real["score"] = inception_score(reference.features.logits)
 
 
 def _classify(
