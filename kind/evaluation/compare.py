@@ -11,9 +11,9 @@ import numpy as np
 from kind.errors import UserError
 from kind.evaluation.feature_sets import FeatureSet
 from kind.evaluation.features import INCEPTION, INCEPTION_SHA256
-from kind.evaluation.frechet import frechet_distance, frechet_distance_between, is_indicative_only
+from kind.evaluation.frechet import frechet_distance, is_indicative_only
 from kind.evaluation.inception_score import inception_score
-from kind.evaluation.kernel_distance import kernel_distance_interval
+from kind.evaluation.kernel_distance import FEWEST, kernel_distance, kernel_distance_interval
 from kind.evaluation.names import base_name, metric_names
 from kind.evaluation.precision_recall import NEIGHBOURS, precision_recall
 from kind.params.messages import some
@@ -118,9 +118,12 @@ def _frechet(samples: FeatureSet, reference: FeatureSet, findings: Findings) -> 
 
 
 def _between_vectors(samples: FeatureSet, reference: FeatureSet, findings: Findings) -> None:
-    distance = kernel_distance_interval(samples.pooled, reference.pooled)
-    findings.by_role["kernel"] = distance.value
-    findings.intervals["kernel"] = distance._asdict()
+    if min(samples.num_vectors, reference.num_vectors) >= FEWEST:
+        found = kernel_distance_interval(samples.pooled, reference.pooled)
+        findings.by_role["kernel"] = found.value
+        findings.intervals["kernel"] = {**found._asdict(), "share": 0.95, "by": "half-samples of both sets"}
+    else:
+        findings.by_role["kernel"] = kernel_distance(samples.pooled, reference.pooled)
     if min(samples.num_vectors, reference.num_vectors) > NEIGHBOURS:
         shares = precision_recall(samples.pooled, reference.pooled)
         findings.by_role["precision"], findings.by_role["recall"] = shares
@@ -159,13 +162,15 @@ def _class_row(ours: np.ndarray, theirs: np.ndarray, keys: dict[str, str]) -> di
     """Counts of one class and, of two images a side or more, its distances."""
     row: dict[str, Any] = {"num_samples": len(ours), "num_reference": len(theirs)}
     fewest = min(len(ours), len(theirs))
-    if fewest >= 2:
-        kernel = kernel_distance_interval(ours, theirs)
-        row[keys["frechet"]] = frechet_distance_between(ours, theirs)
-        row[f"{keys['frechet']}_indicative"] = is_indicative_only(fewest, ours.shape[1])
-        row[keys["kernel"]] = kernel.value
-        row |= {f"{keys['kernel']}_{end}": getattr(kernel, end) for end in ("low", "high")}
-    return row
+    if fewest < 2:
+        return row
+    row[keys["frechet"]] = frechet_distance(ours, theirs)
+    row[f"{keys['frechet']}_indicative"] = is_indicative_only(fewest, ours.shape[1])
+    if fewest < FEWEST:
+        return row | {keys["kernel"]: kernel_distance(ours, theirs)}
+    kernel = kernel_distance_interval(ours, theirs)
+    ends = {f"{keys['kernel']}_{end}": getattr(kernel, end) for end in ("low", "high")}
+    return row | {keys["kernel"]: kernel.value, **ends}
 
 
 def class_names_of_both(samples: FeatureSet, reference: FeatureSet) -> Sequence[str]:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
 from kind.errors import UserError
-from kind.evaluation import pairwise
+from kind.evaluation import frechet, pairwise
 from kind.evaluation.frechet import (
     Statistics,
     StreamingStatistics,
@@ -37,21 +39,53 @@ def test_statistics_are_numpys_mean_and_cov():
     assert statistics.mu.dtype == statistics.sigma.dtype == np.float64
 
 
-@pytest.mark.parametrize("sizes", [[1] * 40, [40], [3, 17, 1, 19]])
-def test_streaming_does_not_depend_on_the_batches_even_far_from_zero(sizes):
-    x = features(40, 4, 1) + 1e6
+def two_pass(x):
+    """Mean and covariance by their definitions, in long double."""
+    x = x.astype(np.longdouble)
+    centred = x - x.mean(axis=0)
+    return x.mean(axis=0), centred.T @ centred / (len(x) - 1)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e4])
+@pytest.mark.parametrize("size", [1, 7, 64, 1000])
+def test_streaming_is_the_two_pass_result_also_far_from_zero_and_the_same_bits_for_all_batches(
+    size, offset, monkeypatch
+):
+    monkeypatch.setattr(frechet, "FOLD_ROWS", 48)
+    x = np.random.default_rng(1).normal(size=(301, 5)) + offset
+    x[:100] += 3.0  # sorted: parts do not have the mean of the whole
     streaming = StreamingStatistics()
-    for batch in np.split(x, np.cumsum(sizes)[:-1]):
+    for batch in np.split(x, range(size, len(x), size)):
         streaming.update(batch)
-    np.testing.assert_allclose(streaming.result().sigma, np.cov(x.T), rtol=1e-8)
-    np.testing.assert_allclose(streaming.result().mu, x.mean(axis=0), rtol=1e-14)
-
-
-def test_blocks_do_not_change_statistics(monkeypatch):
-    x = features(50, 5, 2)
+        if streaming.count > 1:
+            streaming.result()  # a look in between changes nothing
+    mu, sigma = two_pass(x)
+    np.testing.assert_allclose(streaming.result().sigma, sigma, rtol=0, atol=1e-10 * np.abs(sigma).max())
+    np.testing.assert_allclose(streaming.result().mu, mu, rtol=1e-13)
     whole = gaussian_statistics(x)
-    monkeypatch.setattr(pairwise, "BLOCK_ELEMENTS", 35)
-    np.testing.assert_allclose(gaussian_statistics(x).sigma, whole.sigma, rtol=1e-12)
+    assert (streaming.result().sigma == whole.sigma).all() and (streaming.result().mu == whole.mu).all()
+    assert (whole.sigma == whole.sigma.T).all()
+
+
+def test_the_order_of_shards_does_not_matter():
+    shards = [np.random.default_rng(seed).normal(size=(400, 6)) + 100 * seed for seed in range(5)]
+    forth, back = (gaussian_statistics(np.concatenate(parts)) for parts in (shards, shards[::-1]))
+    np.testing.assert_allclose(forth.sigma, back.sigma, rtol=1e-10)
+    np.testing.assert_allclose(forth.mu, back.mu, rtol=1e-12)
+
+
+def test_a_memory_map_is_not_copied(tmp_path, monkeypatch):
+    monkeypatch.setattr(pairwise, "BLOCK_ELEMENTS", 2**12)
+    monkeypatch.setattr(frechet, "FOLD_ROWS", 64)
+    x = features(20_000, 16, 2).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    tracemalloc.start()
+    statistics = gaussian_statistics(mapped)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < x.nbytes / 4
+    np.testing.assert_allclose(statistics.sigma, np.cov(x.T.astype(np.float64)), rtol=1e-10)
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 50.0])

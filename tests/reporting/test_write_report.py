@@ -140,7 +140,7 @@ def test_the_best_is_marked_by_direction(finished):
     assert kind.count("**") == 2 * 8
     assert (finished / "tables/novel.tex").read_text().count("\\textbf{") == 8
     page = (finished / "index.html").read_text()
-    assert page.count('class="best"><strong>') == 8 * 2 + 2
+    assert page.count('class="best"><strong>') == 8 * 2 + 2 + 3 + 5
 
 
 def test_memorisation_stands_beside_real_images(finished):
