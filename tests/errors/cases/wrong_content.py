@@ -120,15 +120,15 @@ CASES = [
         "pickle as samples",
         sealed(lambda p: p.pickle(SHARD)),
         EVALUATE,
-        "results/tiny/samples/novel/full/seed_0/step_000003/shard_001.npz: not a whole npz file of plain arrays (it holds pickled objects, which are not read)\n"
-        "  -> cut off or changed after it was written: delete it, then run snakemake, or the stage that writes it, again",
+        "results/tiny/samples/novel/full/seed_0/step_000003/shard_001.npz: not a whole npz file of plain arrays (...)\n"
+        "  -> delete it and run the sample stage again, or snakemake",
     ),
     Case(
         "pickle as reference",
         sealed(lambda p: p.pickle(REFERENCE)),
         EVALUATE,
         "results/tiny/reference/novel.npz: not a whole npz file of plain arrays (it holds pickled objects, which are not read)\n"
-        "  -> cut off or changed after it was written: delete it, then run snakemake, or the stage that writes it, again",
+        "  -> delete it and run the reference stage again, or snakemake",
     ),
     Case(
         "pickle as judge",
