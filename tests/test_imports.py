@@ -70,6 +70,7 @@ def test_the_overview_imports_not_even_pydantic():
         ("kind.artifacts", HEAVY | {"safetensors"}),
         ("kind.data.prepared", HEAVY),
         ("kind.params.file", HEAVY),
+        ("kind.evaluation.features", HEAVY - {"numpy"}),
     ],
 )
 def test_a_module_defers_what_only_some_of_its_functions_need(module, unwanted):

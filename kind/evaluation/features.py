@@ -1,7 +1,8 @@
-"""Feature extractors behind one interface: the experiment's own small network, or Inception weights given by path."""
+"""Feature extractors behind one interface: the experiment's own small network, Inception, or DINOv2."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,23 +19,27 @@ from kind.weights import WEIGHTS
 if TYPE_CHECKING:
     from torch import nn
 
-INCEPTION = "inception"
+INCEPTION, DINOV2 = "inception", "dinov2"
 INCEPTION_SHA256 = WEIGHTS[INCEPTION].files[0].sha256  # how the published file's begins
 
 
 class Features(NamedTuple):
-    """What an extractor says of N images, all float32: pooled [N, D], spatial [N, S] and logits [N, K]."""
+    """What an extractor says of N images, all float32: pooled [N, D], spatial [N, S] and logits [N, K].
+
+    None stands for what a network does not have: DINOv2 has pooled features alone.
+    """
 
     pooled: np.ndarray
-    spatial: np.ndarray
-    logits: np.ndarray
+    spatial: np.ndarray | None
+    logits: np.ndarray | None
 
 
 @dataclass(frozen=True)
 class Extractor:
     """A network with what a protocol must say of it.
 
-    name: part of metric names; `inception` is kept for Inception.  identity: sha256 of the weights file.
+    name: part of metric names; `inception` and `dinov2` are kept for these.  identity: sha256 of the weights file, of
+    several files that of their sha256s.
     class_names: what the logits stand for, None where that is no matter of ours.
     image_shape: the only (H, W, C) it takes, None for any.  network: uint8 [B, C, H, W] -> the three features.
     """
@@ -67,16 +72,18 @@ class Extractor:
                 stop = min(start + batch_size, len(images))
                 batch = torch.from_numpy(np.ascontiguousarray(images[start:stop].transpose(0, 3, 1, 2)))
                 outputs = self.network(batch.to(self.device))
-                parts.append([output.float().cpu().numpy() for output in outputs])
+                parts.append([None if output is None else output.float().cpu().numpy() for output in outputs])
                 for kind, output in zip(Features._fields, parts[-1], strict=True):
-                    if not np.isfinite(output).all():
+                    if output is not None and not np.isfinite(output).all():
                         raise UserError(
                             f"extractor {self.name}: {kind} features of images {start} to {stop - 1} are not finite",
                             hint="look at its weights file; nothing is replaced by zero here",
                         )
                 if progress is not None:
                     progress(stop, len(images))
-        return Features(*(np.concatenate(outputs) for outputs in zip(*parts, strict=True)))
+        return Features(
+            *(None if outputs[0] is None else np.concatenate(outputs) for outputs in zip(*parts, strict=True))
+        )
 
     def _check(self, images: np.ndarray, batch_size: int) -> None:
         if batch_size < 1:
@@ -90,12 +97,15 @@ class Extractor:
 
 
 def load_extractor(path: str | os.PathLike, name: str | None = None, device: str = "cpu") -> Extractor:
-    """The extractor in a file: our safetensors (the small network) or torch-fidelity's Inception weights (.pth).
+    """The extractor in a file, our safetensors (the small network) or torch-fidelity's Inception weights (.pth), or
+    in a folder, DINOv2 as transformers saves it.
 
-    `name` overrides the one in the file's header; Inception is always `inception`, and nothing else may be.
-    Raises UserError where the file is missing or is neither; random weights never stand in.
+    `name` overrides the one in the file's header; Inception is always `inception`, DINOv2 `dinov2`, and nothing else
+    may be.  Raises UserError where it is missing or none of these; random weights never stand in.
     """
     path = Path(path)
+    if path.is_dir():
+        return _load_dinov2(path, name, device)
     if not path.is_file():
         raise UserError(
             f"{path}: no such extractor weights",
@@ -112,6 +122,16 @@ def load_extractor(path: str | os.PathLike, name: str | None = None, device: str
     return Extractor(INCEPTION, sha256(path), None, None, network, device)
 
 
+def _load_dinov2(folder: Path, name: str | None, device: str) -> Extractor:
+    if name not in (None, DINOV2):
+        raise UserError(f"{folder}: DINOv2 weights are always named {DINOV2!r}; got {name!r}")
+    from kind.evaluation.dinov2 import Dinov2Extractor
+
+    network = Dinov2Extractor(folder).eval().to(device)
+    sums = [sha256(path) for path in WEIGHTS[DINOV2].place(str(folder)).files]
+    return Extractor(DINOV2, hashlib.sha256("\n".join(sums).encode()).hexdigest(), None, None, network, device)
+
+
 def _load_small(path: Path, name: str | None, device: str) -> Extractor:
     from kind.evaluation.small_extractor import load_network
 
@@ -119,8 +139,8 @@ def _load_small(path: Path, name: str | None, device: str) -> Extractor:
     name = name or header.get("name")
     if not name:
         raise UserError(f"{path}: neither the file's header nor the caller names this extractor")
-    if name == INCEPTION:
-        raise UserError(f"{path}: is no Inception network and cannot be named {INCEPTION!r}")
+    if name in WEIGHTS:
+        raise UserError(f"{path}: is no network that others published and cannot be named {name!r}")
     return Extractor(name, sha256(path), network.class_names, network.image_shape, network.to(device), device)
 
 

@@ -113,32 +113,6 @@ def test_refuses_wrong_images_and_files(extractor, extractor_path, digits, tmp_p
 
 
 @pytest.fixture(scope="module")
-def inception_path(tmp_path_factory):
-    """Random weights for torch-fidelity's network, with the shapes that its own modules have."""
-    from torch_fidelity import feature_extractor_inceptionv3 as theirs
-
-    class Shapes(theirs.FeatureExtractorInceptionV3):
-        def load_state_dict(self, state_dict, strict=True, assign=False):
-            return None
-
-    path = tmp_path_factory.mktemp("inception") / "random.pth"
-    torch.save({}, path)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        network = Shapes("shapes", ["2048"], feature_extractor_weights_path=str(path))
-    generator = torch.Generator().manual_seed(1)
-    state = network.state_dict()
-    for name, tensor in state.items():
-        if name.endswith(("bn.bias", "running_mean")):
-            state[name] = 0.2 * torch.randn(tensor.shape, generator=generator)
-        elif name.endswith("conv.weight"):
-            fan_in = tensor[0].numel()
-            state[name] = torch.randn(tensor.shape, generator=generator) * (2 / fan_in) ** 0.5
-    torch.save(state, path)
-    return path
-
-
-@pytest.fixture(scope="module")
 def inception(inception_path):
     return load_extractor(inception_path)
 
