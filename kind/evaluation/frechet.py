@@ -163,8 +163,8 @@ def _factor(sigma: np.ndarray) -> np.ndarray:
 
     Cholesky where the features that vary have full rank, else eigenvectors, which take several times as long.
     """
-    noise = np.finfo(sigma.dtype).eps * len(sigma)
-    used = np.flatnonzero(np.diag(sigma))
+    noise = np.finfo(np.result_type(sigma, np.float32)).eps * len(sigma)
+    used = np.flatnonzero(sigma.any(axis=1))
     varying = sigma[np.ix_(used, used)].astype(np.float64, copy=False)
     root = _triangle(varying, noise)
     if root is None:
