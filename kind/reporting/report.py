@@ -42,6 +42,7 @@ from kind.reporting.tables import with_note, write_table
 
 __all__ = ["HEADLINE", "load_runs", "write_report"]
 
+MOST_ROWS = 30  # of a table of single runs on the page; a longer one is in tables/ alone
 TRADE_OFFS = {  # file name -> in the title, on the axis, its value for a run
     "trade_off": ("size", "trainable parameters", trainable),
     "trade_off_time": ("time", "seconds of training", lambda run: seconds_of(run, run.final_step)),
@@ -116,7 +117,7 @@ def write_report(
                 entry=entry,
                 runs=of_task,
                 quality=quality,
-                distances=list(distances.values()),
+                distances=[table for table in distances.values() if len(table.rows) <= MOST_ROWS],
                 cost=with_note(with_note(cost_of_task, apart), note),
                 memorisation=with_note(
                     memorisation_table(
