@@ -72,7 +72,11 @@ def prepare(
     source, folder = SOURCES[source_name], Path(folder)
     missing = source.missing(checked_options)
     if missing:
-        raise UserError("\n".join((f"the data source {source_name} lacks what it needs on this machine:", *missing)))
+        lines = "\n".join(missing)
+        raise UserError(
+            f"the data source {source_name} lacks what it needs on this machine:\n{lines}",
+            hint="then run the same command again",
+        )
     work = _Work(Path(state or folder))
     if source.listing is not None:
         raw, rows = None, _decode(source.listing(checked_options), work, workers, source_name)
