@@ -22,6 +22,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from kind import checksums
 from kind.errors import UserError
 
 if TYPE_CHECKING:
@@ -200,9 +201,8 @@ def _existing(path: str | os.PathLike) -> Path:
 
 
 def sha256(path: str | os.PathLike) -> str:
-    """Hex digest of a file's content."""
-    with open(_existing(path), "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+    """Hex digest of a file's content; that of a large file is remembered."""
+    return checksums.sha256(_existing(path))
 
 
 def digest(content: Any) -> str:

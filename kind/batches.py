@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from kind.random_streams import batch_indices, stream
+from kind.read_ahead import ReadAhead
 
 
 class Batch(NamedTuple):
@@ -39,14 +40,14 @@ class Replay:
 
 
 class Batches:
-    """Batches of images, uint8 [N, C, H, W], with labels [N] below num_classes, for a device.
+    """Batches of images, uint8 [N, C, H, W] on a device or read for one, with labels [N] below num_classes.
 
     label_dropout: share of labels that become the null label.  keep_gates: whether its tailors stay in use then.
     """
 
     def __init__(
         self,
-        images: Tensor,
+        images: Tensor | ReadAhead,
         labels: Tensor,
         *,
         size: int,
@@ -70,8 +71,12 @@ class Batches:
             self.weights[self.num_own :] = replay.weight
 
     def at(self, step: int) -> Batch:
-        chosen = batch_indices(len(self.images), self.num_own, step, self.seed)
-        images, labels = self.images[chosen.to(self.device)], self.labels[chosen]
+        chosen = self._chosen(step)
+        labels = self.labels[chosen]
+        if isinstance(self.images, ReadAhead):
+            images = self.images.read(chosen, self._chosen(step + 1))
+        else:
+            images = self.images[chosen.to(self.device)]
         if self.replay is not None:
             again = batch_indices(len(self.replayed), self.num_replayed, step, f"{self.seed}/replay")
             images = torch.cat([images, self.replayed[again.to(self.device)]])
@@ -86,6 +91,9 @@ class Batches:
             labels if self.keep_gates else seen,
             self.weights,
         )
+
+    def _chosen(self, step: int) -> Tensor:
+        return batch_indices(len(self.images), self.num_own, step, self.seed)
 
     def _draw(self, shape: torch.Size, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """Noise, timesteps and which labels are dropped: drawn on the CPU, so that devices agree."""

@@ -25,7 +25,8 @@ REWRITE = "write it again: one vector of numbers for each class, under the name 
 
 def mean_images(data: LabelledImages, side: int) -> Tensor:
     """Mean image of each class in [-1, 1], averaged down to at most side x side for each channel.  [C, E]."""
-    means = [data.images[data.labels == label].mean(0, dtype=np.float64) for label in range(len(data.class_names))]
+    members = (np.flatnonzero(data.labels == label) for label in range(len(data.class_names)))
+    means = [data.rows[chosen].mean(0, dtype=np.float64) for chosen in members]
     images = torch.from_numpy(np.stack(means)).permute(0, 3, 1, 2) / 127.5 - 1
     return F.adaptive_avg_pool2d(images, min(side, *images.shape[2:])).flatten(1).float()
 

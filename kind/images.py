@@ -48,14 +48,16 @@ def decode_image(content: bytes, *, channels: int, size: int | None, name: str, 
 
     size: None keeps the picture's own.  Raises BadImage, which names the file.
     """
-    import numpy as np
+    return fit(open_image(content, channels=channels, name=name, background=background), size, name)
 
-    image = open_image(content, channels=channels, name=name, background=background)
+
+def fit(image: Image, size: int | None, name: str) -> np.ndarray:
+    """`centre_crop`, or the whole picture for None.  Raises BadImage for one so thin that resizing made it huge."""
     if size is None:
         return _pixels(image)
-    if max(image.size) * size * size > MAX_PIXELS * min(image.size):  # its resized form would be huge
+    if max(image.size) * size * size > MAX_PIXELS * min(image.size):
         raise BadImage(name, f"{image.width} x {image.height} pixels are too thin to be cropped to {size} x {size}")
-    return np.ascontiguousarray(centre_crop(image, size))
+    return centre_crop(image, size)
 
 
 def open_image(content: bytes, *, channels: int, name: str, background: int = WHITE) -> Image:

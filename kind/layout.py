@@ -44,7 +44,7 @@ class Layout:
         return self.root / "data" / data
 
     def data_files(self, data: str) -> list[Path]:
-        return [*(self.data(data) / f"{split}.npz" for split in SPLITS), self.data(data) / "manifest.json"]
+        return [self.data(data) / name for name in ("images.npy", "index.npz", "manifest.json")]
 
     @property
     def extractor(self) -> Path:

@@ -15,6 +15,7 @@ from torch import Tensor
 from kind.adaptation import trained_parameters
 from kind.artifacts import atomic_file, naming, write_csv
 from kind.batches import Batches, Replay
+from kind.data.prepared import StoredImages
 from kind.devices import autocast, peak_memory
 from kind.diffusion import Diffusion, Objective
 from kind.errors import UserError
@@ -22,6 +23,7 @@ from kind.models.dit import DiT
 from kind.optimizer import Optimizer
 from kind.params import Training
 from kind.progress import Progress
+from kind.read_ahead import ReadAhead
 from kind.training_routine import Routine
 
 STATE_FORMAT = 3
@@ -80,10 +82,13 @@ class _State:
     resumes: int = 0
 
 
-def train(model: DiT, images: Tensor, labels: Tensor, plan: Plan, state_path: Path, label: str) -> Outcome:
+def train(
+    model: DiT, images: Tensor | StoredImages, labels: Tensor, plan: Plan, state_path: Path, label: str
+) -> Outcome:
     """Train the parameters that require gradients; running it again after a kill goes on where it was.
 
-    images: uint8 [N, C, H, W]; labels: int64 [N] below num_classes.  Raises Diverged where the loss is not finite.
+    images: uint8 [N, C, H, W], or stored ones, which are read batch by batch; labels: int64 [N] below num_classes.
+    Raises Diverged where the loss is not finite.
     """
     gate = model.gate
     if gate is not None:
@@ -97,13 +102,15 @@ def train(model: DiT, images: Tensor, labels: Tensor, plan: Plan, state_path: Pa
 
 
 class _Trainer:
-    def __init__(self, model: DiT, images: Tensor, labels: Tensor, plan: Plan, state_path: Path, label: str):
+    def __init__(
+        self, model: DiT, images: Tensor | StoredImages, labels: Tensor, plan: Plan, state_path: Path, label: str
+    ):
         self.plan, self.state_path, self.label = plan, state_path, label
         self.live_path = state_path.with_name("live.csv")  # the log so far, for whoever follows the job
         self.device = next(model.parameters()).device
         self.model = model.train()
         self.batches = Batches(
-            images.to(self.device),
+            ReadAhead(images, self.device) if isinstance(images, StoredImages) else images.to(self.device),
             labels,
             size=plan.settings.batch_size,
             seed=plan.seed,

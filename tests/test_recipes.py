@@ -140,7 +140,13 @@ def test_a_change_reaches_the_jobs_that_depend_on_it(experiment, key, value, sta
 
 def test_every_field_of_the_params_is_in_some_recipe_or_known_to_move_nothing():
     """A field that is added to the params and forgotten here would leave stale results."""
-    moves_nothing = {"compute.threads", "compute.device", "compute.checkpoint_seconds", "compute.recompute"}
+    moves_nothing = {
+        "compute.threads",
+        "compute.device",
+        "compute.checkpoint_seconds",
+        "compute.recompute",
+        "compute.workers",
+    }
     whole = {f"{key}.{field}" for key in ("compute",) for field in Experiment.model_fields[key].annotation.model_fields}
     covered = {key for key, _, _ in CHANGES}
     assert moves_nothing | {"compute.precision"} == whole

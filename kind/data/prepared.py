@@ -1,96 +1,84 @@
-"""The prepared folder: `train.npz`, `validation.npz`, `test.npz` (images uint8 [N, H, W, C], labels int64 [N]) and
-`manifest.json`, which is written last and holds the class map, counts, checksums, options and provenance.
+"""The prepared folder, as all stages read it:
+
+`images.npy`     uint8 [N, H, W, C], all splits, in the order of the source: a memory map reads rows as they are needed
+`index.npz`      labels int64 [N], positions in the class map; splits int8 [N], positions in SPLITS; -1 where the row is
+                 not used
+`manifest.json`  written last: the class map, counts, checksums, options and provenance
+
+One file of rows, and not one a split: where an image belongs depends on which others are its copies and which files are
+damaged, which is known when all are decoded, and by then 100 GB would have to be written again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
-from kind.artifacts import load_arrays, provenance, read_json, save_arrays, sha256, write_json
-from kind.data.sources import SOURCES, RawData, SourceOptions
-from kind.data.splits import stratified_split
+from kind.artifacts import REMAKE as DAMAGED
+from kind.artifacts import load_arrays, read_json, sha256
 from kind.errors import UserError
-from kind.params.messages import describe_errors, nearest, some
+from kind.layout import SPLITS
+from kind.params.messages import nearest, some
 
 if TYPE_CHECKING:
     import numpy as np
 
-FORMAT = "kind-prepared-1"
-SPLITS = ("train", "validation", "test")
+FORMAT = "kind-prepared-2"
+IMAGES, INDEX, MANIFEST = "images.npy", "index.npz", "manifest.json"
 REMAKE = "run the prepare stage of this data set again"
 
 
-class SplitOptions(Protocol):
-    """Fractions of the three splits and the seed: `kind.params.Split` is one."""
+class StoredImages:
+    """Some rows of an array on disk, uint8 [N, H, W, C]: what is indexed is read, into an array of its own."""
 
-    train: float
-    validation: float
-    test: float
-    seed: int
+    def __init__(self, stored: np.ndarray, rows: np.ndarray):
+        self.stored, self.rows = stored, rows
+        self.shape, self.dtype, self.nbytes = (
+            (len(rows), *stored.shape[1:]),
+            stored.dtype,
+            len(rows) * stored[:1].nbytes,
+        )
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, chosen: np.ndarray | slice) -> np.ndarray:
+        import numpy as np
+
+        return np.asarray(self.stored[self.rows[chosen]])
+
+    def take(self, indices: np.ndarray, axis: int = 0) -> StoredImages:
+        """These of them, unread: what `ndarray.take` does."""
+        return StoredImages(self.stored, self.rows[indices])
 
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """images: uint8 [N, H, W, C]; labels: int64 [N], positions in class_names."""
+    """rows: uint8 [N, H, W, C], in memory or stored; labels: int64 [N], positions in class_names."""
 
-    images: np.ndarray
+    rows: np.ndarray | StoredImages
     labels: np.ndarray
     class_names: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    @cached_property
+    def images(self) -> np.ndarray:
+        """All of them in memory: for sets that are small, or have been cut to what is needed."""
+        return self.rows[:]
+
     def take(self, indices: np.ndarray) -> LabelledImages:
         """These images in this order, with the same classes."""
-        return LabelledImages(self.images[indices], self.labels[indices], self.class_names)
-
-
-def prepare(source_name: str, options: Mapping[str, Any], split: SplitOptions, folder: str | Path) -> dict[str, Any]:
-    """Load a source, split it, write the prepared folder; returns the manifest.
-
-    The fractions apply to distinct pictures: exact copies of a picture go where its first copy goes, so that none is
-    both trained on and tested on.  A source without copies is split exactly.
-    """
-    import numpy as np
-
-    checked_options = _check_options(source_name, options)
-    raw = _load(source_name, checked_options)
-    first, picture_of = _distinct(raw.images)
-    fractions = {name: getattr(split, name) for name in SPLITS}
-    pieces = stratified_split(raw.labels[first], fractions, split.seed, raw.class_names)
-    indices = {name: np.flatnonzero(np.isin(picture_of, pictures)) for name, pictures in pieces.items()}
-
-    folder = Path(folder)
-    manifest_path = folder / "manifest.json"
-    manifest_path.unlink(missing_ok=True)  # while files change there is no manifest
-    for name, chosen in indices.items():
-        save_arrays(folder / f"{name}.npz", images=raw.images[chosen], labels=raw.labels[chosen])
-    manifest = {
-        "format": FORMAT,
-        "source": source_name,
-        "options": checked_options.model_dump(mode="json"),
-        "split": {**fractions, "seed": split.seed},
-        "classes": list(raw.class_names),
-        "image_shape": list(raw.images.shape[1:]),
-        "counts": {name: _count(raw, chosen) for name, chosen in indices.items()},
-        "num_copies": len(raw.images) - len(first),
-        "num_copies_with_another_label": int((raw.labels != raw.labels[first][picture_of]).sum()),
-        "sha256": {f"{name}.npz": sha256(folder / f"{name}.npz") for name in SPLITS},
-        "notes": raw.notes,
-        "provenance": provenance(),
-    }
-    write_json(manifest_path, manifest)
-    return manifest
+        return LabelledImages(self.rows.take(indices, axis=0), self.labels[indices], self.class_names)
 
 
 def read_manifest(folder: str | Path) -> dict[str, Any]:
     """The manifest of a prepared folder; raises UserError if it is of another format or not whole."""
-    path = Path(folder) / "manifest.json"
+    path = Path(folder) / MANIFEST
     manifest = read_json(path)
     found = manifest.get("format") if isinstance(manifest, dict) else None
     if found != FORMAT:
@@ -106,103 +94,73 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
 
 
 def load_split(folder: str | Path, split: str, classes: Sequence[str] | None = None) -> LabelledImages:
-    """One split; with `classes`, only those, relabelled to their order in the list.
+    """One split, or `all` one after the other; with `classes`, only those, relabelled to their order in the list.
 
-    Raises UserError if the file is not the one that the manifest describes, or for a class that is not in it.
+    Images are stored ones, unread.  Raises UserError if a file is not the one that the manifest describes (a large one
+    is hashed once, see `kind.checksums`), or for a class that is not in it.
     """
     import numpy as np
 
-    assert split in SPLITS, f"split {split!r} is none of {', '.join(SPLITS)}"
+    assert split in (*SPLITS, "all"), f"split {split!r} is none of {', '.join(SPLITS)}, all"
+    folder = Path(folder)
     manifest = read_manifest(folder)
-    path = Path(folder) / f"{split}.npz"
-    if sha256(path) != manifest["sha256"].get(path.name):
-        raise UserError(f"{path}: is not the file that manifest.json beside it describes (sha256 differs)", hint=REMAKE)
-    arrays = load_arrays(path, ("images", "labels"))
-    _check_arrays(path, arrays, manifest)
-    images, labels, names = arrays["images"], arrays["labels"], tuple(manifest["classes"])
+    for path in (folder / IMAGES, folder / INDEX):
+        if sha256(path) != manifest["sha256"].get(path.name):
+            raise UserError(
+                f"{path}: is not the file that manifest.json beside it describes (sha256 differs)", hint=REMAKE
+            )
+    stored, index = _open_images(folder / IMAGES), load_arrays(folder / INDEX, ("labels", "splits"))
+    _check_index(folder / INDEX, index, len(stored), manifest)
+    wanted = SPLITS if split == "all" else (split,)
+    rows = np.concatenate([np.flatnonzero(index["splits"] == SPLITS.index(name)) for name in wanted])
+    labels, names = index["labels"][rows], tuple(manifest["classes"])
     if classes is None:
-        return LabelledImages(images, labels, names)
+        return LabelledImages(StoredImages(stored, rows), labels, names)
 
     new_label = np.full(len(names), -1, dtype=np.int64)
-    new_label[_positions(classes, names, Path(folder))] = np.arange(len(classes))
+    new_label[_positions(classes, names, folder)] = np.arange(len(classes))
     labels = new_label[labels]
-    return LabelledImages(images[labels >= 0], labels[labels >= 0], tuple(classes))
+    return LabelledImages(StoredImages(stored, rows[labels >= 0]), labels[labels >= 0], tuple(classes))
 
 
-def _check_arrays(path: Path, arrays: Mapping[str, np.ndarray], manifest: Mapping[str, Any]) -> None:
-    """Raises UserError for other dtypes, shapes or labels than the manifest says."""
+def _open_images(path: Path) -> np.ndarray:
     import numpy as np
 
-    images, labels, names = arrays["images"], arrays["labels"], manifest["classes"]
-    found = ", ".join(f"{name} {array.dtype} {list(array.shape)}" for name, array in sorted(arrays.items()))
-    if images.dtype != np.uint8 or images.ndim != 4 or labels.dtype != np.int64 or labels.shape != images.shape[:1]:
-        raise UserError(
-            f"{path}: expected images uint8 [N, H, W, C] and labels int64 [N]; the file holds {found}", hint=REMAKE
-        )
-    if len(labels) and not 0 <= labels.min() <= labels.max() < len(names):
-        raise UserError(
-            f"{path}: labels from {labels.min()} to {labels.max()}, but manifest.json has {len(names)} classes",
-            hint=REMAKE,
-        )
-    told, counted = manifest["counts"].get(path.stem), np.bincount(labels, minlength=len(names)).tolist()
-    if not isinstance(told, dict) or [told.get(name) for name in names] != counted:
-        raise UserError(
-            f"{path}: holds {counted} images of the classes {', '.join(names)}; manifest.json says "
-            f"{list(told.values()) if isinstance(told, dict) else told}",
-            hint=REMAKE,
-        )
-
-
-def _check_options(source_name: str, options: Mapping[str, Any]) -> SourceOptions:
-    if source_name not in SOURCES:
-        raise UserError(f"no data source {source_name!r}{nearest(source_name, SOURCES)}; sources: {', '.join(SOURCES)}")
-    model = SOURCES[source_name].options
     try:
-        return model.model_validate(dict(options))
-    except ValidationError as error:
-        raise UserError("\n".join(describe_errors(error, (source_name,), model)))
+        stored = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError, SyntaxError, TypeError) as error:  # what damaged headers come to
+        raise UserError(f"{path}: not a whole npy file of plain numbers ({error})", hint=DAMAGED)
+    if not isinstance(stored, np.ndarray) or stored.dtype != np.uint8 or stored.ndim != 4:
+        found = f"{stored.dtype} {list(stored.shape)}" if isinstance(stored, np.ndarray) else "several arrays"
+        raise UserError(f"{path}: expected images uint8 [N, H, W, C]; the file holds {found}", hint=REMAKE)
+    return stored
 
 
-def _load(source_name: str, options: SourceOptions) -> RawData:
-    missing = SOURCES[source_name].missing(options)
-    if missing:
-        raise UserError("\n".join((f"the data source {source_name} lacks what it needs on this machine:", *missing)))
-    raw = SOURCES[source_name].load(options)
-    _check_promises(raw, source_name)
-    return raw
-
-
-def _check_promises(raw: RawData, source: str) -> None:
-    """What every source promises; a failure is a mistake in the source, not in the params."""
-    images, labels, names = raw.images, raw.labels, raw.class_names
-    assert str(images.dtype) == "uint8" and images.ndim == 4, f"{source}: images are {images.dtype} {images.shape}"
-    assert str(labels.dtype) == "int64" and labels.shape == images.shape[:1], f"{source}: labels {labels.shape}"
-    assert all(isinstance(name, str) and name for name in names), f"{source}: class names {names} are not all texts"
-    assert len(set(names)) == len(names), f"{source}: class names {names} hold one twice"
-    assert len(labels) and labels.min() >= 0 and labels.max() < len(names), f"{source}: labels outside the class map"
-
-
-def _count(raw: RawData, chosen: np.ndarray) -> dict[str, int]:
-    labels = raw.labels[chosen]
-    return {name: int((labels == label).sum()) for label, name in enumerate(raw.class_names)}
-
-
-def _distinct(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Index of the first copy of each distinct picture, ascending, and the number of the picture of each image."""
-    import hashlib
-
+def _check_index(path: Path, index: Mapping[str, np.ndarray], num_rows: int, manifest: Mapping[str, Any]) -> None:
+    """Raises UserError for other dtypes, lengths, labels or counts than images and manifest say."""
     import numpy as np
 
-    numbers: dict[bytes, int] = {}
-    first: list[int] = []
-    picture_of = np.empty(len(images), dtype=np.int64)
-    for index, image in enumerate(images):
-        key = hashlib.sha256(image.tobytes()).digest()
-        if key not in numbers:
-            numbers[key] = len(first)
-            first.append(index)
-        picture_of[index] = numbers[key]
-    return np.array(first, dtype=np.int64), picture_of
+    labels, splits, names = index["labels"], index["splits"], manifest["classes"]
+    found = ", ".join(f"{name} {array.dtype} {list(array.shape)}" for name, array in sorted(index.items()))
+    if (labels.dtype, splits.dtype) != (np.int64, np.int8) or not labels.shape == splits.shape == (num_rows,):
+        raise UserError(
+            f"{path}: expected labels int64 [{num_rows}] and splits int8 [{num_rows}]; the file holds {found}",
+            hint=REMAKE,
+        )
+    used = labels[splits >= 0]
+    if len(used) and not 0 <= used.min() <= used.max() < len(names):
+        raise UserError(
+            f"{path}: labels from {used.min()} to {used.max()}, but manifest.json has {len(names)} classes", hint=REMAKE
+        )
+    for number, split in enumerate(SPLITS):
+        told, counted = manifest["counts"].get(split), np.bincount(labels[splits == number], minlength=len(names))
+        if not isinstance(told, dict) or [told.get(name) for name in names] != counted.tolist():
+            shown = list(told.values()) if isinstance(told, dict) else told
+            raise UserError(
+                f"{path}: holds {split} images {counted.tolist()} of the classes {', '.join(names)}; manifest.json "
+                f"says {shown}",
+                hint=REMAKE,
+            )
 
 
 def _positions(classes: Sequence[str], names: tuple[str, ...], folder: Path) -> list[int]:

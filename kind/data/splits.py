@@ -87,6 +87,15 @@ def select_shots(labels: np.ndarray, classes: Sequence[str], images_per_class: i
     return np.sort(np.concatenate(chosen))
 
 
+def cap_per_class(labels: np.ndarray, classes: Sequence[str], most: int, seed: int) -> np.ndarray:
+    """Ascending indices of at most `most` images of each class, by a draw of their own.  labels: int [N]."""
+    import numpy as np
+
+    by_class = [(name, np.flatnonzero(labels == label)) for label, name in enumerate(classes)]
+    chosen = [members[_random_order(len(members), f"cap/{seed}/{name}")[:most]] for name, members in by_class]
+    return np.sort(np.concatenate(chosen))
+
+
 def _random_order(count: int, seed: str) -> list[int]:
     draws = random.Random(seed)  # noqa: S311  no secret
     keys = [draws.random() for _ in range(count)]

@@ -26,14 +26,16 @@ class Compute(Section):
 
     recompute: what training computes again in the backward pass to save memory: the hidden activations of factorized
     matrices (`hidden`: no more memory than a dense model; nothing behind a soft gate), or all inside a block (`blocks`:
-    gradient checkpointing).
+    gradient checkpointing).  workers: processes that decode image files; None: as many as the job may use cores.
     """
 
+    may_be_none: ClassVar[tuple[str, ...]] = ("workers",)
     threads: PositiveInt = 1
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     checkpoint_seconds: PositiveFloat = 60.0
     recompute: Literal["nothing", "hidden", "blocks"] = "nothing"
+    workers: PositiveInt | None = None
 
 
 class Split(Section):

@@ -10,7 +10,6 @@ import numpy as np
 from kind.data.prepared import LabelledImages, load_split
 from kind.data.splits import select_shots
 from kind.errors import UserError
-from kind.layout import SPLITS
 from kind.params import Task
 from kind.random_streams import derive_seed
 from kind.stages.context import Context
@@ -20,14 +19,8 @@ if TYPE_CHECKING:
 
 
 def load_images(context: Context, data: str, split: str, classes: Sequence[str] | None = None) -> LabelledImages:
-    """Images of a split of a data set, `split` one of train, validation, test and all."""
-    folder = context.layout.data(data)
-    parts = [load_split(folder, name, classes) for name in (SPLITS if split == "all" else (split,))]
-    return LabelledImages(
-        np.concatenate([part.images for part in parts]),
-        np.concatenate([part.labels for part in parts]),
-        parts[0].class_names,
-    )
+    """Images of a split of a data set, `split` one of train, validation, test and all; unread until they are used."""
+    return load_split(context.layout.data(data), split, classes)
 
 
 def load_shots(context: Context, task: Task) -> LabelledImages:

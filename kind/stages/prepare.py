@@ -1,10 +1,15 @@
-"""Read a data source, split it by class and seed, and write train, validation and test images with a manifest."""
+"""Read a data source, split it by class and seed, and write its images with an index and a manifest.
+
+Image files are decoded by several processes; a killed run goes on where it was.
+"""
 
 from __future__ import annotations
 
 import argparse
+import os
 
 from kind import recipes
+from kind.errors import UserError
 from kind.stages.context import add_shared_arguments, read_context
 from kind.stages.job import Job
 
@@ -14,23 +19,35 @@ EXAMPLE = "python -m kind prepare --experiment smoke --data digits"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_shared_arguments(parser)
     parser.add_argument("--data", required=True, metavar="NAME", help="an entry of the params' data section")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes that decode image files (default: compute.workers, or all cores)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
     context = read_context(arguments)
     layout, name = context.layout, arguments.data
     data = context.choose("data", name)
+    workers = arguments.workers
+    if workers is None:
+        workers = context.experiment.compute.workers or len(os.sched_getaffinity(0))
+    if workers < 1:
+        raise UserError(f"--workers: {workers} given; at least 1", hint="leave it out to use all cores")
+    state = layout.state("prepare", name)
 
     def work() -> None:
-        from kind.data.prepared import prepare
+        from kind.data.preparing import prepare
 
-        prepare(data.source, data.options, data.split, layout.data(name))
+        prepare(data.source, data.options, data.split, layout.data(name), state=state, workers=workers)
 
     Job(
         recipe=recipes.prepare(context.experiment, name),
         inputs=[],
         outputs=layout.data_files(name),
         record=layout.record(layout.data(name), "prepare"),
-        state=layout.state("prepare", name),
+        state=state,
         planned=context.planned,
     ).run(work)

@@ -9,12 +9,13 @@ import torch
 
 from kind.adaptation import learned_tensors
 from kind.artifacts import digest, write_csv, write_json
-from kind.data.prepared import LabelledImages
+from kind.data.prepared import LabelledImages, StoredImages
 from kind.devices import choose_device, choose_precision, prepare_torch
 from kind.diffusion import Diffusion
 from kind.errors import UserError
 from kind.models.dit import DiT, DiTConfig
 from kind.params import Training
+from kind.read_ahead import RESIDENT_BYTES
 from kind.stages.context import Context
 from kind.training import LOG_COLUMNS, Diverged, Outcome, Plan, train
 
@@ -22,7 +23,7 @@ from kind.training import LOG_COLUMNS, Diverged, Outcome, Plan, train
 def fresh_config(context: Context, data: LabelledImages, num_classes: int) -> DiTConfig:
     """The params' model, for images of this data set."""
     shape = context.experiment.model.shape()
-    height, width, channels = data.images.shape[1:]
+    height, width, channels = data.rows.shape[1:]
     if height != width or height % shape.patch_size:
         raise UserError(
             f"images of {height} x {width} pixels do not fit patches of {shape.patch_size}: the model needs square "
@@ -35,9 +36,9 @@ def fresh_config(context: Context, data: LabelledImages, num_classes: int) -> Di
 def check_images(data: LabelledImages, config: DiTConfig, where: str) -> None:
     """Raises UserError for images of another size than the model was built for."""
     wanted = (config.image_size, config.image_size, config.channels)
-    if data.images.shape[1:] != wanted:
+    if data.rows.shape[1:] != wanted:
         raise UserError(
-            f"{where}: images of (height, width, channels) {data.images.shape[1:]}, but the backbone takes {wanted}",
+            f"{where}: images of (height, width, channels) {data.rows.shape[1:]}, but the backbone takes {wanted}",
             hint="give the task's data set images of the size that the backbone was pre-trained with",
         )
 
@@ -81,11 +82,19 @@ def run_training(
             f"{3 / (1 - settings.ema_decay):.0f}); raw weights are kept beside the averaged ones",
             flush=True,
         )
-    images = torch.from_numpy(data.images).permute(0, 3, 1, 2).contiguous()
     model.recompute_blocks = compute.recompute == "blocks"
     if model.gate is not None:
         model.gate.recompute = compute.recompute == "hidden"
-    return train(model.to(device), images, torch.from_numpy(data.labels), plan, state / "training.pt", label)
+    return train(
+        model.to(device), for_training(data), torch.from_numpy(data.labels), plan, state / "training.pt", label
+    )
+
+
+def for_training(data: LabelledImages) -> torch.Tensor | StoredImages:
+    """Images as `train` takes them: a small set in memory, a large one where it is stored."""
+    if isinstance(data.rows, StoredImages) and data.rows.nbytes > RESIDENT_BYTES:
+        return data.rows
+    return torch.from_numpy(data.images).permute(0, 3, 1, 2).contiguous()
 
 
 def try_training(context: Context, model: DiT, *arguments: Any, snapshot_steps: tuple[int, ...], **how: Any) -> Outcome:

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from kind.artifacts import read_json, sha256, write_json
-from kind.data.prepared import SPLITS, load_split, prepare, read_manifest
+from kind.data.prepared import load_split, read_manifest
+from kind.data.preparing import prepare
 from kind.data.sources import SOURCES, RawData, Source, SourceOptions
 from kind.errors import UserError
+from kind.layout import SPLITS
 
 SPLIT = SimpleNamespace(train=0.5, validation=0.25, test=0.25, seed=0)
 NAMES = ("10", "2", 'tiger "T" 虎', "n01 great white, shark", "été", "_", "null")  # seven; order is neither sort's
@@ -67,7 +69,7 @@ def test_the_manifest_holds_classes_counts_checksums_and_origin(prepared):
     assert manifest["classes"] == list(NAMES)
     assert manifest["counts"]["train"] == dict.fromkeys(NAMES, 4)
     assert manifest["counts"]["test"] == dict.fromkeys(NAMES, 2)
-    assert manifest["sha256"] == {f"{name}.npz": sha256(folder / f"{name}.npz") for name in SPLITS}
+    assert manifest["sha256"] == {name: sha256(folder / name) for name in ("images.npy", "index.npz")}
     assert manifest["source"] == "fake" and manifest["options"] == {"copies": 1} and manifest["notes"] == {"note": "ü"}
     assert manifest["image_shape"] == [3, 5, 3]
     assert manifest["split"] == {"train": 0.5, "validation": 0.25, "test": 0.25, "seed": 0}
@@ -79,7 +81,8 @@ def test_preparing_again_gives_the_same_bytes_and_another_seed_another_split(pre
     first = read_manifest(folder)["sha256"]
     assert read_manifest(prepared())["sha256"] == first
     other = SimpleNamespace(**{**vars(SPLIT), "seed": 1})
-    assert read_manifest(prepared(split=other))["sha256"]["train.npz"] != first["train.npz"]
+    another = read_manifest(prepared(split=other))["sha256"]
+    assert another["index.npz"] != first["index.npz"] and another["images.npy"] == first["images.npy"]
 
 
 def test_digits_end_to_end(prepared, tmp_path):
@@ -131,20 +134,13 @@ def test_an_unknown_class_names_the_nearest_and_the_allowed(prepared):
 # --- files that are not what they should be -------------------------------------------------------------------
 
 
-def test_a_changed_file_is_refused_and_the_others_still_load(prepared):
+@pytest.mark.parametrize("name", ["images.npy", "index.npz"])
+def test_a_changed_file_is_refused(prepared, name):
     folder = prepared()
-    content = bytearray((folder / "train.npz").read_bytes())
+    content = bytearray((folder / name).read_bytes())
     content[400] ^= 1
-    (folder / "train.npz").write_bytes(content)
-    with pytest.raises(UserError, match="train.npz.*sha256 differs"):
-        load_split(folder, "train")
-    assert len(load_split(folder, "test")) == 14
-
-
-def test_a_file_of_another_split_is_refused(prepared):
-    folder = prepared()
-    (folder / "train.npz").write_bytes((folder / "test.npz").read_bytes())
-    with pytest.raises(UserError, match="sha256 differs"):
+    (folder / name).write_bytes(content)
+    with pytest.raises(UserError, match=f"{name}.*sha256 differs"):
         load_split(folder, "train")
 
 
@@ -153,7 +149,7 @@ def test_a_manifest_of_another_format_is_refused(prepared):
     manifest = read_manifest(folder)
     without_classes = {key: value for key, value in manifest.items() if key != "classes"}
     for content, said in [
-        ({**manifest, "format": "kind-prepared-0"}, "format 'kind-prepared-0', but this code reads 'kind-prepared-1'"),
+        ({**manifest, "format": "kind-prepared-1"}, "format 'kind-prepared-1', but this code reads 'kind-prepared-2'"),
         ({}, "format None"),
         ([], "format None"),
         (without_classes, "has no classes"),
@@ -178,7 +174,7 @@ def test_preparing_that_breaks_off_leaves_no_manifest(prepared, monkeypatch):
         saved.append(path)
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("kind.data.prepared.save_arrays", full_disk)
+    monkeypatch.setattr("kind.data.preparing.save_arrays", full_disk)
     with pytest.raises(OSError, match="no space"):
         prepared()
     assert saved and not (folder / "manifest.json").exists()

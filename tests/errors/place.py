@@ -84,6 +84,8 @@ class Place:
         path.parent.mkdir(parents=True, exist_ok=True)
         if through == "npz":
             np.savez(path, images=np.array([trap], dtype=object), labels=np.zeros(1, np.int64))
+        elif through == "npy":
+            np.save(path, np.array([trap], dtype=object), allow_pickle=True)
         elif through == "torch":
             import torch
 

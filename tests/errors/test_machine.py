@@ -120,7 +120,7 @@ def test_a_full_disk_is_one_message(place):
     )  # fmt: skip
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.splitlines()[1:] == [
-        "error: small/tiny/data/digits/train.npz: No space left on device",
+        "error: small/tiny/data/digits/images.npy: No space left on device",
         "  -> the disk is full: free some space, then run the same command again, which goes on where it stopped",
     ]
 

@@ -30,7 +30,7 @@ UNKNOWN_KEYS = [
         "compute",
         {"thread": 1},
         "compute.thread: unknown key (did you mean 'threads'?); allowed: threads, device, precision, "
-        "checkpoint_seconds, recompute",
+        "checkpoint_seconds, recompute, workers",
     ),
     (
         "data.digits.sauce",

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from kind.__main__ import main
-from kind.artifacts import load_arrays, load_tensors, read_header, read_json, sha256
+from kind.artifacts import load_tensors, read_header, read_json, sha256
+from kind.data.prepared import load_split
 from kind.layout import Layout
 
 METHODS = {
@@ -48,8 +49,8 @@ def layout(tiny, tmp_path_factory):
 def test_the_gate_knows_the_classes_by_their_mean_images(layout):
     tensors, header = load_tensors(layout.backbone_model("kind-soft"))
     assert header["factorization"]["soft"] == {"hidden": [5], "scale": "tailors", "embedding_size": 64}
-    train = load_arrays(layout.data("digits") / "train.npz")
-    means = np.stack([train["images"][train["labels"] == label].mean(axis=0).ravel() for label in range(3)])
+    train = load_split(layout.data("digits"), "train")
+    means = np.stack([train.images[train.labels == label].mean(axis=0).ravel() for label in range(3)])
     vectors = means / 127.5 - 1
     np.testing.assert_allclose(tensors["class_shares.mean"], vectors.mean(axis=0), atol=1e-5)
     variance = vectors.var(axis=0)

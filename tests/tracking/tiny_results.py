@@ -123,7 +123,7 @@ class TinyResults:
         self.record(report, "report", recipes.report(experiment), [], [report / "metrics.csv", report / "index.html"])
 
     def upstream(self, task: str | None = None) -> list[Path]:
-        path = self.layout.data("digits") / "train.npz"
+        path = self.layout.data("digits") / "index.npz"
         if not path.is_file():
             write_text(path, "data")
         return [path]

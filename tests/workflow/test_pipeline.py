@@ -78,7 +78,7 @@ def test_where_the_interpreter_and_the_params_file_lie_reruns_nothing(finished, 
 
 
 def test_touched_but_equal_inputs_rerun_nothing(copied):
-    for name in ("train.npz", "manifest.json"):
+    for name in ("images.npy", "index.npz", "manifest.json"):
         (copied.results / "data/digits" / name).touch()
     (copied.results / "backbones/dense/model.safetensors").touch()
     assert "Nothing to be done" in copied.snakemake("--dry-run").output

@@ -1,6 +1,10 @@
 # Data sources become split images; the experiment's feature network and the reference of each task come from them.
 
 
+def workers_of(wildcards):
+    return experiment_of(wildcards).compute.workers or threads_of(wildcards)
+
+
 rule prepare:
     output:
         ANY.data_files("{data}"),
@@ -10,7 +14,7 @@ rule prepare:
         recipe=recipe("prepare", "data"),
     log:
         ANY.log("prepare", "{data}"),
-    threads: threads_of
+    threads: workers_of
     message:
         "{wildcards.experiment}: prepare data {wildcards.data}"
     shell:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,8 @@ from pydantic import BaseModel, ConfigDict
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from kind.data.files import Item
 
 
 class SourceOptions(BaseModel):
@@ -40,19 +42,42 @@ class RawData:
 
 
 @dataclass(frozen=True)
-class Source:
-    """One origin of labelled images.  The functions take an instance of `options`; all but `load` are quick and light.
+class Listing:
+    """Image files of a source, to be decoded when they are stored.
 
-    load: reads or draws everything; the same options give the same bytes.  Called only where nothing is missing.
+    labels: position in class_names of each item.  splits: of each item, a position in (train, validation, test), where
+    the source says so.  size: side of the stored squares; channels, background: see `kind.images.open_image`.
+    skip_bad: leave out and count what cannot be decoded, instead of refusing all.
+    """
+
+    items: Sequence[Item]
+    labels: Sequence[int]
+    class_names: tuple[str, ...]
+    size: int
+    channels: int
+    background: int
+    skip_bad: bool
+    splits: Sequence[int] | None = None
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Source:
+    """One origin of labelled images.  The functions take an instance of `options`; all but the first two are quick and
+    light, and those are called only where nothing is missing.
+
+    load: reads or draws everything; the same options give the same bytes.
+    listing: in its place, for sources of image files: names them without decoding any.
     class_names: the classes in order, or None where only the data can tell.
     class_counts: images of each class, or None where only the data can tell.
     channels: of the images, or None where only the data can tell.
-    missing: what this machine lacks for `load`, a line each: the thing and how to get it.
+    missing: what this machine lacks for them, a line each: the thing and how to get it.
     """
 
     name: str
     options: type[SourceOptions]
-    load: Callable[[Any], RawData]
+    load: Callable[[Any], RawData] | None = None
+    listing: Callable[[Any], Listing] | None = None
     class_names: Callable[[Any], tuple[str, ...] | None] = lambda options: None
     class_counts: Callable[[Any], dict[str, int] | None] = lambda options: None
     channels: Callable[[Any], int | None] = lambda options: None

@@ -53,7 +53,7 @@ CASES = [
         "missing data and learngenes",
         lambda p: p.remove(DATA, LEARNGENES),
         FINETUNE_KIND,
-        "missing input: results/tiny/data/digits/train.npz, results/tiny/learngenes/kind/learngenes.safetensors\n"
+        "missing input: results/tiny/data/digits/images.npy, results/tiny/learngenes/kind/learngenes.safetensors\n"
         "  -> run the stages that write it first, or snakemake",
     ),
     Case(
@@ -189,7 +189,7 @@ CASES = [
         "cut data of elsewhere",
         sealed(lambda p: p.cut(DATA)),
         PRETRAIN,
-        "results/tiny/data/digits/train.npz: not a whole npz file of plain arrays (...)\n"
+        "results/tiny/data/digits/images.npy: not a whole npy file of plain numbers (...)\n"
         "  -> cut off or changed after it was written: delete it, then run snakemake, or the stage that writes it, again",
     ),
     Case(

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from place import FULL, KIND, Place
 
 DATA, DENSE, FACTORIZED = (
-    "data/digits/train.npz",
+    "data/digits/images.npy",
     "backbones/dense/model.safetensors",
     "backbones/kind/model.safetensors",
 )
+INDEX = "data/digits/index.npz"
 LEARNGENES = "learngenes/kind/learngenes.safetensors"
 EXTRACTOR, REFERENCE, JUDGE = "extractor/extractor.safetensors", "reference/novel.npz", "reference/novel.judge.npz"
 OF_RUN, OF_KIND_RUN = "novel/full/seed_0", "novel/kind/seed_0"

@@ -15,6 +15,7 @@ from cases.parts import (
     FINETUNE,
     FINETUNE_KIND,
     INCEPTION_WAYS,
+    INDEX,
     JUDGE,
     LEARNGENES,
     MAKE_REFERENCE,
@@ -33,37 +34,55 @@ CASES = [
     # --- a manifest that does not match its data
     Case(
         "data that the manifest does not know",
-        lambda p: (p.arrays(DATA, images=lambda a: 255 - a), p.remove("data/digits/prepare.json")),
+        lambda p: (p.flip(DATA), p.remove("data/digits/prepare.json")),
         PRETRAIN,
-        "results/tiny/data/digits/train.npz: is not the file that manifest.json beside it describes (sha256 differs)\n"
+        "results/tiny/data/digits/images.npy: is not the file that manifest.json beside it describes (sha256 differs)\n"
         "  -> run the prepare stage of this data set again",
     ),
     Case(
         "data of other counts",
-        sealed(lambda p: p.arrays(DATA, images=lambda a: a[1:], labels=lambda a: a[1:])),
+        sealed(
+            lambda p: p.arrays(
+                INDEX, splits=lambda a: np.where(np.arange(len(a)) == np.flatnonzero(a == 0)[0], np.int8(-1), a)
+            )
+        ),
         PRETRAIN,
-        "results/tiny/data/digits/train.npz: holds [88, 91, 88, 92, 91, 91, 91, 89, 87, 90] images of the classes 0, 1, 2, 3, 4, 5, 6, 7, 8, 9; manifest.json says [89, 91, 88, 92, 91, 91, 91, 89, 87, 90]\n"
+        "results/tiny/data/digits/index.npz: holds train images [88, 91, 88, 92, 91, 91, 91, 89, 87, 90] of the classes 0, 1, 2, 3, 4, 5, 6, 7, 8, 9; manifest.json says [89, 91, 88, 92, 91, 91, 91, 89, 87, 90]\n"
         "  -> run the prepare stage of this data set again",
     ),
     Case(
         "data of another dtype",
-        sealed(lambda p: p.arrays(DATA, images=lambda a: a.astype(np.int16))),
+        sealed(lambda p: np.save(p.results / DATA, np.load(p.results / DATA).astype(np.int16))),
         PRETRAIN,
-        "results/tiny/data/digits/train.npz: expected images uint8 [N, H, W, C] and labels int64 [N]; the file holds images int16 [899, 8, 8, 1], labels int64 [899]\n"
+        "results/tiny/data/digits/images.npy: expected images uint8 [N, H, W, C]; the file holds int16 [1797, 8, 8, 1]\n"
+        "  -> run the prepare stage of this data set again",
+    ),
+    Case(
+        "an index of another dtype",
+        sealed(lambda p: p.arrays(INDEX, splits=lambda a: a.astype(np.int64))),
+        PRETRAIN,
+        "results/tiny/data/digits/index.npz: expected labels int64 [1797] and splits int8 [1797]; the file holds labels int64 [1797], splits int64 [1797]\n"
+        "  -> run the prepare stage of this data set again",
+    ),
+    Case(
+        "an index of another length",
+        sealed(lambda p: p.arrays(INDEX, splits=lambda a: a[1:], labels=lambda a: a[1:])),
+        PRETRAIN,
+        "results/tiny/data/digits/index.npz: expected labels int64 [1797] and splits int8 [1797]; the file holds labels int64 [1796], splits int8 [1796]\n"
         "  -> run the prepare stage of this data set again",
     ),
     Case(
         "data of labels without a class",
         sealed(lambda p: p.json("data/digits/manifest.json", classes=["0", "1", "2"])),
         PRETRAIN,
-        "results/tiny/data/digits/train.npz: labels from 0 to 9, but manifest.json has 3 classes\n"
+        "results/tiny/data/digits/index.npz: labels from 0 to 9, but manifest.json has 3 classes\n"
         "  -> run the prepare stage of this data set again",
     ),
     Case(
         "manifest of another format",
         sealed(lambda p: p.json("data/digits/manifest.json", format="other")),
         PRETRAIN,
-        "results/tiny/data/digits/manifest.json: format 'other', but this code reads 'kind-prepared-1'\n"
+        "results/tiny/data/digits/manifest.json: format 'other', but this code reads 'kind-prepared-2'\n"
         "  -> run the prepare stage of this data set again",
     ),
     Case(
@@ -139,9 +158,16 @@ CASES = [
     ),
     Case(
         "pickle in data",
-        sealed(lambda p: p.pickle(DATA, "npz")),
+        sealed(lambda p: p.pickle(INDEX, "npz")),
         PRETRAIN,
-        "results/tiny/data/digits/train.npz: not a whole npz file of plain arrays (it holds pickled objects, which are not read)\n"
+        "results/tiny/data/digits/index.npz: not a whole npz file of plain arrays (it holds pickled objects, which are not read)\n"
+        "  -> cut off or changed after it was written: delete it, then run snakemake, or the stage that writes it, again",
+    ),
+    Case(
+        "pickle in images",
+        sealed(lambda p: p.pickle(DATA, "npy")),
+        PRETRAIN,
+        "results/tiny/data/digits/images.npy: not a whole npy file of plain numbers (...)\n"
         "  -> cut off or changed after it was written: delete it, then run snakemake, or the stage that writes it, again",
     ),
     Case(

@@ -1,0 +1,213 @@
+"""Image files into one big array on disk: by all workers, in blocks of rows whose places are known beforehand.
+
+A row's bytes depend on its file alone and its place on the order of the listing, so that the array does not depend on
+how many workers there are, or on how often the work was broken off.  A log beside the array says which blocks are done;
+it is believed where its stamp (files, sizes, times, settings) is what the block would have now.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+from kind.artifacts import naming, write_text
+from kind.data.files import Item, read_bytes, stamp_of
+from kind.data.sources import Listing
+from kind.errors import UserError
+from kind.images import BadImage, fit, open_image
+from kind.progress import Progress
+
+BLOCK = 256  # rows: what a kill may cost each worker, some seconds
+
+
+class Block(NamedTuple):
+    """Consecutive rows of the array, and how to make them.  start: of the first row, in bytes."""
+
+    number: int
+    path: str
+    start: int
+    items: list[Item]
+    size: int
+    channels: int
+    background: int
+
+    def stamp(self) -> str:
+        from PIL import __version__
+
+        settings = (__version__, self.start, self.size, self.channels, self.background)
+        return hashlib.sha256(f"{settings}{stamp_of(self.items)}".encode()).hexdigest()
+
+
+@dataclass
+class Decoded:
+    """digests: of each row's pixels, None where there is none.  bad: reasons, by row.  upscaled: pictures smaller than
+    asked for."""
+
+    digests: list[str | None] = field(default_factory=list)
+    bad: dict[int, str] = field(default_factory=dict)
+    upscaled: int = 0
+
+
+def decode_files(listing: Listing, path: Path, log: Path, workers: int, label: str) -> Decoded:
+    """Write the listing's pictures as a npy file, uint8 [N, size, size, C]; rows that cannot be decoded are zero.
+
+    Of what a killed call left at `path` and `log`, whole blocks are kept, but for those with bad files.
+    """
+    known = _read_log(log) if path.is_file() else {}
+    start = _begin(listing, path)
+    row_bytes = listing.size * listing.size * listing.channels
+    blocks = [
+        Block(
+            first // BLOCK, str(path), start + first * row_bytes, list(listing.items[first : first + BLOCK]),
+            listing.size, listing.channels, listing.background,
+        )
+        for first in range(0, len(listing.items), BLOCK)
+    ]  # fmt: skip
+    done = {number: found for number, found in known.items() if number < len(blocks) and not found["bad"]}
+    done = {number: found for number, found in done.items() if found["stamp"] == blocks[number].stamp()}
+    open_blocks = [block for block in blocks if block.number not in done]
+    _check_space(path, sum(len(block.items) for block in open_blocks) * row_bytes)
+    kept = len(listing.items) - sum(len(block.items) for block in open_blocks)
+    if done:
+        print(f"{label}: going on after {kept} of {len(listing.items)} images", flush=True)
+    progress, num_bad = Progress(label, len(listing.items), kept), 0
+    write_text(log, "".join(json.dumps(found) + "\n" for found in done.values()))  # the rest is no longer true
+    with naming(log), open(log, "a") as handle:
+        for found in _run(open_blocks, workers):
+            handle.write(json.dumps(found) + "\n")
+            handle.flush()
+            done[found["block"]] = found
+            num_bad += len(found["bad"])
+            progress.update(len(found["digests"]), f"{num_bad} bad" if num_bad else "")
+    progress.close()
+    return _joined(done, len(blocks))
+
+
+def _begin(listing: Listing, path: Path) -> int:
+    """Make the file, or keep what is there, with the right header and length; returns where the rows begin."""
+    shape = (len(listing.items), listing.size, listing.size, listing.channels)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with naming(path), open(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as handle:
+        write_header(handle, shape)
+        start = handle.tell()
+        handle.truncate(start + math.prod(shape))
+    return start
+
+
+def write_header(handle: BinaryIO, shape: Sequence[int]) -> None:
+    """Of a npy file of uint8; its length is the same for all sizes that occur."""
+    import numpy as np
+
+    np.lib.format.write_array_header_1_0(handle, {"descr": "|u1", "fortran_order": False, "shape": tuple(shape)})
+
+
+def _check_space(path: Path, needed: int) -> None:
+    """Raises UserError at the start for a disk that would be full hours later."""
+    free = shutil.disk_usage(path.parent).free + path.stat().st_blocks * 512
+    if needed > free:
+        raise UserError(
+            f"{path}: {needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free",
+            hint="free some space, name another place with --results, or lower size or images_per_class",
+        )
+
+
+def _read_log(log: Path) -> dict[int, dict[str, Any]]:
+    """What is known of each block; lines that a kill cut off say nothing."""
+    found = {}
+    for line in log.read_text().splitlines() if log.is_file() else ():
+        try:
+            entry = json.loads(line)
+            found[entry["block"]] = {key: entry[key] for key in ("block", "stamp", "digests", "bad", "upscaled")}
+        except (ValueError, KeyError, TypeError):
+            continue
+    return found
+
+
+def _joined(done: dict[int, dict[str, Any]], num_blocks: int) -> Decoded:
+    decoded = Decoded()
+    for number in range(num_blocks):
+        found = done[number]
+        decoded.bad |= {len(decoded.digests) + int(row): reason for row, reason in found["bad"].items()}
+        decoded.digests += found["digests"]
+        decoded.upscaled += found["upscaled"]
+    return decoded
+
+
+# --- workers --------------------------------------------------------------------------------------------------
+
+
+def _run(blocks: list[Block], workers: int) -> Iterator[dict[str, Any]]:
+    """What `decode_block` returns for each, in the order in which they end."""
+    if workers == 1 or len(blocks) < 2:
+        yield from map(decode_block, blocks)
+        return
+    with _pool(min(workers, len(blocks))) as pool:
+        waiting = iter(blocks)
+        running = {pool.submit(decode_block, block) for block in islice(waiting, 2 * workers)}
+        while running:
+            ended, running = wait(running, return_when=FIRST_COMPLETED)
+            running |= {pool.submit(decode_block, block) for block in islice(waiting, len(ended))}
+            yield from (future.result() for future in ended)
+
+
+@contextmanager
+def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    pool = ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=_end_with_parent, initargs=(os.getpid(),)
+    )
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent(parent: int) -> None:
+    """A worker whose parent was killed would wait for work for ever; Ctrl-C is the parent's to answer."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def decode_block(block: Block) -> dict[str, Any]:
+    """Decode and write one block; what it returns is its line in the log, written when its rows are on disk."""
+    import numpy as np
+
+    stamp = block.stamp()  # before the files are read
+    rows = np.zeros((len(block.items), block.size, block.size, block.channels), dtype=np.uint8)
+    digests: list[str | None] = [None] * len(block.items)
+    bad, upscaled = {}, 0
+    for row, item in enumerate(block.items):
+        try:
+            content = read_bytes(item)
+            image = open_image(content, channels=block.channels, name=item.key, background=block.background)
+            rows[row] = fit(image, block.size, item.key)
+        except BadImage as error:
+            bad[str(row)] = error.reason
+            continue
+        upscaled += min(image.size) < block.size
+        digests[row] = hashlib.blake2b(rows[row].tobytes(), digest_size=16).hexdigest()
+    with naming(block.path), open(block.path, "r+b") as handle:
+        handle.seek(block.start)
+        handle.write(rows.data)
+        handle.flush()
+        os.fsync(handle.fileno())
+    return {"block": block.number, "stamp": stamp, "digests": digests, "bad": bad, "upscaled": upscaled}
