@@ -12,7 +12,8 @@ import pytest
 from pydantic import ValidationError
 
 import kind
-from kind.data.sources import SOURCES, missing_files
+from kind.data.installed import missing_files
+from kind.data.sources import SOURCES
 from kind.errors import UserError
 
 PACKAGE = Path(kind.__file__).parent

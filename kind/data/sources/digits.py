@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from kind.data.sources import RawData, Source, SourceOptions, missing_files, package_folder
+from kind.data.installed import missing_files, package_folder
+from kind.data.sources import RawData, Source, SourceOptions
 
 COUNTS = {"0": 178, "1": 182, "2": 177, "3": 183, "4": 181, "5": 182, "6": 181, "7": 179, "8": 174, "9": 180}
 FILE = ("datasets", "data", "digits.csv.gz")
