@@ -40,6 +40,9 @@ EXPECTED = {
 def describe_errors(error: ValidationError, where: tuple, annotation: Any) -> Iterator[str]:
     """One line for each mistake that pydantic found: its key in the file, what is wrong, what was given."""
     for item in error.errors(include_url=False):
+        if item["type"] == "unresolved":
+            yield from item["ctx"]["reasons"]
+            continue
         path, models = _in_file(annotation, item["loc"])
         yield _describe(item, ".".join(_plain(part) for part in (*where, *path)), path, models)
 

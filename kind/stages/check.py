@@ -12,7 +12,9 @@ from kind.data.sources import SOURCES
 from kind.errors import UserError
 from kind.evaluation import GET_INCEPTION
 from kind.params import Experiment
+from kind.params.class_sets import class_sets
 from kind.params.file import find_params, load_experiments
+from kind.params.messages import some
 from kind.stages.context import GET_EMBEDDINGS
 
 EXAMPLE = "python -m kind check --experiment smoke"
@@ -36,6 +38,14 @@ def run(arguments: argparse.Namespace) -> None:
     for path, experiment in experiments.items():
         runs = sum(1 for _ in experiment.runs())
         print(f"{path}: in order ({len(experiment.tasks)} tasks, {len(experiment.methods)} methods, {runs} runs)")
+        for line in classes(experiment):
+            print(f"  {line}")
+
+
+def classes(experiment: Experiment) -> list[str]:
+    """What each part of the experiment works on, where a source names sets of classes."""
+    sets, users = class_sets(experiment), dict(experiment.class_users())
+    return [f"{name}: {users[name].data}, {of_set}: {some(users[name].classes, '')}" for name, of_set in sets.items()]
 
 
 def missing(experiment: Experiment) -> list[str]:

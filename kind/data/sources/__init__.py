@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,7 @@ class Source:
     load: reads or draws everything; the same options give the same bytes.  Called only where nothing is missing.
     class_names: the classes in order, or None where only the data can tell.
     class_counts: images of each class, or None where only the data can tell.
+    class_sets: sets of classes by name (`seen`, `novel`, `all`, ...), which params may name in the place of lists.
     channels: of the images, or None where only the data can tell.
     missing: what this machine lacks for `load`, a line each: the thing and how to get it.
     """
@@ -53,6 +54,7 @@ class Source:
     load: Callable[[Any], RawData]
     class_names: Callable[[Any], tuple[str, ...] | None] = lambda options: None
     class_counts: Callable[[Any], dict[str, int] | None] = lambda options: None
+    class_sets: Callable[[Any], Mapping[str, Sequence[str]]] = lambda options: {}
     channels: Callable[[Any], int | None] = lambda options: None
     missing: Callable[[Any], list[str]] = lambda options: []
 
