@@ -86,7 +86,7 @@ def test_missing_files_say_what_to_install():
     assert "gone.csv" in line and "scikit-learn" in line
 
 
-@pytest.mark.parametrize(("name", "options"), [("digits", {"size": 8}), ("letters", {"klasses": ["A"]})])
+@pytest.mark.parametrize(("name", "options"), [("digits", {"sise": 8}), ("letters", {"klasses": ["A"]})])
 def test_unknown_options_are_refused(name, options):
     with pytest.raises(ValidationError, match="Extra inputs"):
         SOURCES[name].options(**options)
