@@ -44,10 +44,10 @@ def build() -> tuple[str, str]:
         for point in sorted(classes.of, key=lambda point: (classes.of[point], point))
     ]
     merges = [
-        (str(number), chr(merge.kept), chr(merge.joined), str(merge.marks), f"{merge.difference:.6f}")
+        (str(number), chr(merge.kept), chr(merge.joined), merge.rule, str(merge.marks), f"{merge.difference:.6f}")
         for number, merge in enumerate(found["letters"].log, 1)
     ]
-    return _text(COLUMNS, rows), _text(("step", "kept", "joined", "marks", "difference"), merges)
+    return _text(COLUMNS, rows), _text(("step", "kept", "joined", "rule", "marks", "difference"), merges)
 
 
 def _apart_from_letters(points: list[int], drawn: np.ndarray, letters: np.ndarray) -> merging.Classes:

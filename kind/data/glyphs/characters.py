@@ -1,4 +1,4 @@
-"""What Unicode says of characters: the part of the data that they belong to, and the letter that a letter is a form of.
+"""What Unicode says of characters: the part of the data that they belong to, their base letters and capitals.
 
 Imports nothing heavy.
 """
@@ -48,16 +48,13 @@ def num_marks(code_point: int) -> int:
     return 0 if base is None else 1 + num_marks(base)
 
 
-def form_of(code_point: int) -> int | None:
-    """The letter that this one is a form of: without its last mark; of a small letter without marks, the capital."""
-    base = base_of(code_point)
-    if base is not None:
-        return base
+def capital_of(code_point: int) -> int | None:
+    """The capital of a small letter, and of a capital drawn small."""
     capital = chr(code_point).upper()
     if len(capital) == 1 and ord(capital) != code_point:
         return ord(capital)
-    small_capital = name_of(code_point).replace("LETTER SMALL CAPITAL", "CAPITAL LETTER")
-    return _named(small_capital) if small_capital != name_of(code_point) else None
+    name = name_of(code_point)
+    return _named(name.replace("LETTER SMALL CAPITAL", "CAPITAL LETTER")) if "SMALL CAPITAL" in name else None
 
 
 def _named(name: str) -> int | None:

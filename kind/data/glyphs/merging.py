@@ -1,31 +1,36 @@
-"""How characters become classes: what looks alike is united, then forms join their base letters until 611 are left.
+"""How characters become classes: what looks alike is united, then marked letters join their base until 611 are left.
 
 The outcome is in `glyphs.tsv` and the order in `merges.tsv`, both written by `python -m kind.data.glyphs`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from kind.data.drawing import FACES
-from kind.data.glyphs.characters import form_of, num_marks
+from kind.data.glyphs.characters import base_of, capital_of, num_marks
 from kind.data.glyphs.draw import draw
 
 NUM_CLASSES = 611  # as many as the paper's merge of ImageNet has
-NEARLY = 0.01  # difference below which two characters are one: see `differences`
+NEARLY = 0.01  # difference below which two characters are one picture: see `differences`
+TWINS = 0.1  # mean difference below which a letter is its capital, drawn with other strokes
 GRID = 16  # drawings are compared as GRID x GRID pixels
 BLUR = 4  # after a blur over squares of 2 BLUR + 1 of their SIDE pixels, so that edges may be a little apart
 
 
 @dataclass(frozen=True)
 class Merge:
-    """`joined` and all that is with it became part of the class `kept`.  marks: 0 where they were united by looks."""
+    """`joined` and all that is with it became part of the class `kept`.
+
+    rule: `identical`, `capital` or `base`; marks: of the letter that joined its base; difference: what decided.
+    """
 
     kept: int
     joined: int
+    rule: str
     marks: int
     difference: float
 
@@ -41,11 +46,11 @@ class Classes:
     def apart(cls, code_points: Iterable[int]) -> Classes:
         return cls({code_point: code_point for code_point in code_points})
 
-    def join(self, one: int, other: int, marks: int, difference: float) -> None:
+    def join(self, one: int, other: int, rule: str, difference: float, marks: int = 0) -> None:
         kept, joined = sorted((self.of[one], self.of[other]))
         if kept != joined:
             self.of = {point: kept if name == joined else name for point, name in self.of.items()}
-            self.log.append(Merge(kept, joined, marks, difference))
+            self.log.append(Merge(kept, joined, rule, marks, difference))
 
     def __len__(self) -> int:
         return len(set(self.of.values()))
@@ -83,7 +88,7 @@ def least_differences(ones: np.ndarray, others: np.ndarray) -> np.ndarray:
 def unite(classes: Classes, code_points: Sequence[int], least: np.ndarray) -> None:
     """Joins all whose pictures are nearly identical in any two faces, the most alike first."""
     for difference, one, other in sorted(_pairs(code_points, least)):
-        classes.join(one, other, 0, difference)
+        classes.join(one, other, "identical", difference)
 
 
 def _pairs(code_points: Sequence[int], least: np.ndarray) -> Iterator[tuple[float, int, int]]:
@@ -91,30 +96,46 @@ def _pairs(code_points: Sequence[int], least: np.ndarray) -> Iterator[tuple[floa
         yield float(least[row, column]), code_points[row], code_points[column]
 
 
-def merge(classes: Classes, code_points: Sequence[int], drawn: np.ndarray) -> None:
-    """Forms join what they are forms of until NUM_CLASSES are left: of most marks first, of these the most alike.
+def unite_twins(classes: Classes, code_points: Sequence[int], drawn: np.ndarray) -> None:
+    """Joins small letters and their capitals of the same shape (c and C, but not a and A), the most alike first.
 
-    In the spirit of the merge of ImageNet by WordNet: the deepest, most specific groups first.  How alike is the mean
-    over the faces.  drawn: see `pictures`.
+    All glyphs fill the picture, so that only the weight of strokes tells such two apart, which varies anyway.
     """
-    place = {point: index for index, point in enumerate(code_points)}
-    forms = []
-    for point in code_points:
-        base = form_of(point)
-        while base is not None and base not in place:  # a form whose own base has no picture
-            base = form_of(base)
-        if base is not None:
-            apart = [differences(face[[place[point]]], face[[place[base]]])[0, 0] for face in drawn]
-            forms.append((-max(1, num_marks(point)), float(np.mean(apart)), point, base))
-    for marks, difference, point, base in sorted(forms):
+    for difference, point, capital in sorted(_relations(code_points, drawn, capital_of)):
+        if difference < TWINS:
+            classes.join(point, capital, "capital", difference)
+
+
+def merge(classes: Classes, code_points: Sequence[int], drawn: np.ndarray) -> None:
+    """Letters join themselves without their last mark until NUM_CLASSES are left: of most marks first, of these the
+    most alike.  In the spirit of the merge of ImageNet by WordNet: the deepest, most specific groups first.
+    """
+    steps = ((-num_marks(step[1]), *step) for step in _relations(code_points, drawn, base_of))
+    for marks, difference, point, base in sorted(steps):
         if len(classes) == NUM_CLASSES:
             return
-        classes.join(point, base, -marks, difference)
-    raise AssertionError(f"{len(classes)} classes are left, and no more forms to merge")
+        classes.join(point, base, "base", difference, -marks)
+    raise AssertionError(f"{len(classes)} classes are left, and no more letters to merge")
+
+
+def _relations(
+    code_points: Sequence[int], drawn: np.ndarray, relative_of: Callable[[int], int | None]
+) -> Iterator[tuple[float, int, int]]:
+    """(mean difference over the faces, letter, its relative) of all letters that have a relative with a picture."""
+    place = {point: index for index, point in enumerate(code_points)}
+    for point in code_points:
+        relative = relative_of(point)
+        while relative is not None and relative not in place:  # it has no picture itself
+            relative = relative_of(relative)
+        if relative is not None:
+            both = [face[[place[point], place[relative]]] for face in drawn]
+            yield float(np.mean([differences(pair[:1], pair[1:]) for pair in both])), point, relative
 
 
 def letters(code_points: Sequence[int], drawn: np.ndarray) -> Classes:
+    """drawn: see `pictures`."""
     classes = Classes.apart(code_points)
     unite(classes, code_points, least_differences(drawn, drawn))
+    unite_twins(classes, code_points, drawn)
     merge(classes, code_points, drawn)
     return classes

@@ -57,7 +57,7 @@ def load(options: Options) -> RawData:
     import numpy as np
 
     names = class_names(options)
-    images = np.stack([picture for name in names for picture in _pictures(name, options)])
+    images = np.stack([picture for name in names for picture in pictures(name, options)])
     labels = np.repeat(np.arange(len(names), dtype=np.int64), options.images_per_class)
     return RawData(images[..., None], labels, names, what_draws(FACES) | {"table": _table_sum()})
 
@@ -77,7 +77,7 @@ def class_sets(options: Options) -> dict[str, tuple[str, ...]]:
     return sets if options.part == "letters" else {"all": sets["novel"]}
 
 
-def _pictures(name: str, options: Options) -> list[np.ndarray]:
+def pictures(name: str, options: Options) -> list[np.ndarray]:
     """All of one class.  uint8 [size, size] each"""
     from kind.data.glyphs.draw import blurred, draw, texture, vary
 
