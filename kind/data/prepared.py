@@ -147,8 +147,8 @@ def _check_arrays(path: Path, arrays: Mapping[str, np.ndarray], manifest: Mappin
     told, counted = manifest["counts"].get(path.stem), np.bincount(labels, minlength=len(names)).tolist()
     if not isinstance(told, dict) or [told.get(name) for name in names] != counted:
         raise UserError(
-            f"{path}: holds {counted} images of the classes {', '.join(names)}; manifest.json says "
-            f"{list(told.values()) if isinstance(told, dict) else told}",
+            f"{path}: holds {some(map(str, counted), '')} images of the classes {some(names, '')}; manifest.json says "
+            f"{some(map(str, told.values()), '') if isinstance(told, dict) else told}",
             hint=REMAKE,
         )
 

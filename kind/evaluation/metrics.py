@@ -17,6 +17,7 @@ from kind.evaluation.kernel_distance import kernel_distance
 from kind.evaluation.memorisation import memorisation_report, nearest_distances
 from kind.evaluation.precision_recall import NEIGHBOURS, precision_recall
 from kind.evaluation.reference import Reference, build_reference, checked_labels, load_reference, save_reference
+from kind.params.messages import some
 
 __all__ = [
     "Reference",
@@ -217,7 +218,7 @@ def _labels_elsewhere(
     """For each task class its position in `known`, matched by name; None, with a warning, where one is missing."""
     missing = [name for name in class_names if name not in known]
     if missing:
-        findings.warnings.append(f"{who} does not know the classes {', '.join(missing)}: no accuracy by it")
+        findings.warnings.append(f"{who} does not know the classes {some(missing, '')}: no accuracy by it")
         return None
     return np.array([list(known).index(name) for name in class_names])
 

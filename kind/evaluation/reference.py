@@ -14,6 +14,7 @@ from kind.artifacts import load_arrays, save_arrays
 from kind.errors import UserError
 from kind.evaluation.features import Extractor, Features
 from kind.evaluation.frechet import Statistics, gaussian_statistics
+from kind.params.messages import some
 
 ARRAYS = ("mu", "sigma", "mu_s", "sigma_s", "pooled", "spatial", "logits", "labels", "arr_0", "protocol")
 
@@ -147,6 +148,6 @@ def checked_labels(labels: np.ndarray, count: int, class_names: Sequence[str]) -
     if count and not 0 <= labels.min() <= labels.max() < len(class_names):
         raise UserError(
             f"labels run from {labels.min()} to {labels.max()}, but there are {len(class_names)} classes: "
-            f"{', '.join(map(str, class_names))}"
+            f"{some(map(str, class_names), '')}"
         )
     return labels.astype(np.int64)

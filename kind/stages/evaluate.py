@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from kind import recipes
 from kind.artifacts import digest
 from kind.errors import UserError
+from kind.params.messages import told_apart
 from kind.stages.job import Job, read_record
 from kind.stages.run_arguments import Run, add_run_arguments, read_run
 
@@ -115,7 +116,8 @@ def measure(this: Run) -> None:
 
 def check_reference(path: Path, found: Sequence[str], wanted: Sequence[str]) -> None:
     if list(found) != list(wanted):
+        there, needed = told_apart(found, wanted)
         raise UserError(
-            f"{path}: a reference of the classes {', '.join(found)}; the task's are {', '.join(wanted)}",
+            f"{path}: a reference of the classes {there}; the task's are {needed}",
             hint="run the reference stage again, or snakemake",
         )

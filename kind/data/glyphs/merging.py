@@ -113,9 +113,9 @@ def merge(classes: Classes, code_points: Sequence[int], drawn: np.ndarray) -> No
     steps = ((-num_marks(step[1]), *step) for step in _relations(code_points, drawn, base_of))
     for marks, difference, point, base in sorted(steps):
         if len(classes) == NUM_CLASSES:
-            return
+            break
         classes.join(point, base, "base", difference, -marks)
-    raise AssertionError(f"{len(classes)} classes are left, and no more letters to merge")
+    assert len(classes) == NUM_CLASSES, f"{len(classes)} classes are left, and no more letters to merge"
 
 
 def _relations(

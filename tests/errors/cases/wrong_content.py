@@ -41,7 +41,7 @@ CASES = [
         "data of other counts",
         sealed(lambda p: p.arrays(DATA, images=lambda a: a[1:], labels=lambda a: a[1:])),
         PRETRAIN,
-        "results/tiny/data/digits/train.npz: holds [88, 91, 88, 92, 91, 91, 91, 89, 87, 90] images of the classes 0, 1, 2, 3, 4, 5, 6, 7, 8, 9; manifest.json says [89, 91, 88, 92, 91, 91, 91, 89, 87, 90]\n"
+        "results/tiny/data/digits/train.npz: holds 88, 91, 88, 92, 91, 91, 91, 89, 87, 90 images of the classes 0, 1, 2, 3, 4, 5, 6, 7, 8, 9; manifest.json says 89, 91, 88, 92, 91, 91, 91, 89, 87, 90\n"
         "  -> run the prepare stage of this data set again",
     ),
     Case(
