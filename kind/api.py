@@ -32,7 +32,7 @@ from kind.model_files import read_model, read_parts, write_parts
 from kind.models import recombine
 from kind.models.dit import DiT
 from kind.models.plain import require_plain
-from kind.params.messages import describe_errors, nearest
+from kind.params.messages import describe_errors, nearest, some
 from kind.params.protocol import DEFAULT_SPACING, Sampling, spacing_problem
 from kind.sampling import balanced_labels, sample_images
 
@@ -60,7 +60,7 @@ class KindModel:
             if name not in self.classes:
                 raise UserError(
                     f"the model has no class {name!r}{nearest(name, self.classes)}; it has "
-                    f"{', '.join(self.classes) or 'none'}"
+                    f"{some(self.classes, '') or 'none'}"
                 )
         if len(set(names)) < len(names):
             raise UserError(f"classes {', '.join(names)}: each may be named once")

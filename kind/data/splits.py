@@ -59,7 +59,7 @@ def stratified_split(
                 f"({_show(fractions)})",
                 hint="add images (exact copies count once), raise the fraction, or leave the class out",
             )
-        order = members[_random_order(len(members), f"split/{seed}/{label}")]
+        order = members[random_order(len(members), f"split/{seed}/{label}")]
         ends = np.cumsum(list(sizes.values()))[:-1]
         for name, part in zip(sizes, np.split(order, ends), strict=True):
             parts[name].append(part)
@@ -83,7 +83,7 @@ def select_shots(labels: np.ndarray, classes: Sequence[str], images_per_class: i
                 f"images_per_class: {asked} images of class {name!r} asked, {len(members)} available",
                 hint="lower images_per_class, or give the training split a larger fraction",
             )
-        chosen.append(members[_random_order(len(members), f"shots/{seed}/{name}")[:asked]])
+        chosen.append(members[random_order(len(members), f"shots/{seed}/{name}")[:asked]])
     return np.sort(np.concatenate(chosen))
 
 
@@ -92,11 +92,12 @@ def cap_per_class(labels: np.ndarray, classes: Sequence[str], most: int, seed: i
     import numpy as np
 
     by_class = [(name, np.flatnonzero(labels == label)) for label, name in enumerate(classes)]
-    chosen = [members[_random_order(len(members), f"cap/{seed}/{name}")[:most]] for name, members in by_class]
+    chosen = [members[random_order(len(members), f"cap/{seed}/{name}")[:most]] for name, members in by_class]
     return np.sort(np.concatenate(chosen))
 
 
-def _random_order(count: int, seed: str) -> list[int]:
+def random_order(count: int, seed: str) -> list[int]:
+    """0 .. count - 1, shuffled."""
     draws = random.Random(seed)  # noqa: S311  no secret
     keys = [draws.random() for _ in range(count)]
     return sorted(range(count), key=keys.__getitem__)

@@ -129,7 +129,7 @@ def _labels_elsewhere(
     places = {name: place for place, name in enumerate(known)}
     missing = [name for name in class_names if name not in places]
     if missing:
-        findings.warnings.append(f"{who} does not know the {some(missing)}: no accuracy by it")
+        findings.warnings.append(f"{who} does not know the classes {some(missing, '')}: no accuracy by it")
         return None
     return np.array([places[name] for name in class_names])
 

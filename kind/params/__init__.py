@@ -18,7 +18,7 @@ from kind.params.match import Match, Place, channels_of, find_match
 from kind.params.methods import options_of
 from kind.params.protocol import Evaluation, ReplaySet, Sampling
 from kind.params.tasks import Task, Tune, split_label, trial_label
-from kind.params.types import ClassName, NaturalInt, PositiveFloat, PositiveInt, Section, Share
+from kind.params.types import ClassList, NaturalInt, PositiveFloat, PositiveInt, Section, Share
 
 
 class Compute(Section):
@@ -90,7 +90,7 @@ class Training(Section):
 
 class Pretrain(Training):
     data: str
-    classes: Annotated[list[ClassName], Field(min_length=1)]
+    classes: ClassList
     seed: NaturalInt = 0
 
 
@@ -141,6 +141,12 @@ class Experiment(Section):
 
     def all_tasks(self) -> dict[str, Task]:
         return self.tasks | (self.tune.tasks if self.tune else {})
+
+    def class_users(self) -> Iterator[tuple[str, Pretrain | Task]]:
+        """What names classes, by its key in the file."""
+        yield "pretrain", self.pretrain
+        yield from ((f"tasks.{name}", task) for name, task in self.tasks.items())
+        yield from ((f"tune.tasks.{name}", task) for name, task in (self.tune.tasks if self.tune else {}).items())
 
     def is_for_tuning(self, task: str) -> bool:
         return task not in self.tasks

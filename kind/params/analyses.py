@@ -98,7 +98,7 @@ def _task_problems(chosen: list[str], names: list[str], tasks: Mapping[str, Any]
     for one, other in combinations(known, 2):
         both = [name for name in known[one].classes if name in known[other].classes]
         if known[one].data == known[other].data and both:
-            listed = ", ".join(map(repr, both))
+            listed = some(map(repr, both), "")
             yield f"{where}: {one} and {other} share {listed}; each class must be of one task alone"
 
 

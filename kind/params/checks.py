@@ -148,7 +148,7 @@ class Checks:
                 both = [name for name in dict.fromkeys(classes) if name in (self.pretrain.classes or [])]
                 if both:
                     yield (
-                        f"{where}.classes: {', '.join(map(repr, both))} also in pretrain.classes; a task's classes "
+                        f"{where}.classes: {some(map(repr, both), '')} also in pretrain.classes; a task's classes "
                         "must be new to the backbone"
                     )
 

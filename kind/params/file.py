@@ -14,6 +14,7 @@ from kind.errors import UserError
 from kind.methods import METHODS
 from kind.params import Experiment
 from kind.params.checks import Checks
+from kind.params.class_sets import with_class_lists
 from kind.params.messages import check_name, nearest, show
 from kind.params.methods import Entry, about, options_of, with_defaults
 from kind.params.read import optional_fields, read_into
@@ -30,7 +31,7 @@ def load_experiment(path: str | Path) -> Experiment:
             f"{path}: a collection of experiments, where one experiment is needed",
             hint=f"name one of {', '.join(map(str, names))}" if isinstance(names, list) and names else None,
         )
-    content = with_defaults(content)
+    content = with_class_lists(with_defaults(content))
     problems = [*check_name("the name of the file", path.stem), *_Reader(content).problems()]
     if problems:
         lines = "\n".join(f"  {number}. {problem}" for number, problem in enumerate(problems, 1))

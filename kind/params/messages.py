@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import reprlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from typing import Any, get_args, get_origin
 
@@ -40,6 +40,9 @@ EXPECTED = {
 def describe_errors(error: ValidationError, where: tuple, annotation: Any) -> Iterator[str]:
     """One line for each mistake that pydantic found: its key in the file, what is wrong, what was given."""
     for item in error.errors(include_url=False):
+        if item["type"] == "unresolved":
+            yield from item["ctx"]["reasons"]
+            continue
         path, models = _in_file(annotation, item["loc"])
         yield _describe(item, ".".join(_plain(part) for part in (*where, *path)), path, models)
 
@@ -174,6 +177,19 @@ def some(names: Iterable[str], what: str = "classes: ") -> str:
     names = tuple(names)
     listed = ", ".join(names[:12])
     return f"{what}{listed}{f', ... ({len(names)} in all)' if len(names) > 12 else ''}"
+
+
+def told_apart(found: Sequence[Any], wanted: Sequence[Any]) -> tuple[str, str]:
+    """Both of two lists; of long ones how many there are and what the other lacks."""
+    lists = [[str(item) for item in one] for one in (found, wanted)]
+    if max(map(len, lists)) <= 12:
+        return ", ".join(lists[0]), ", ".join(lists[1])
+    return tuple(_unlike(one, other) for one, other in (lists, lists[::-1]))
+
+
+def _unlike(one: list[str], other: list[str]) -> str:
+    own = [item for item in one if item not in other]
+    return f"{len(one)}, among them {some(own, '')}" if own else f"{len(one)}, in another order or all of the other's"
 
 
 def nearest(given: Any, allowed: Iterable[Any]) -> str:

@@ -6,14 +6,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from kind.params.types import ClassName, NaturalInt, PositiveFloat, PositiveInt, Section
+from kind.params.types import ClassList, NaturalInt, PositiveFloat, PositiveInt, Section
 
 TRIAL = "@"  # `lora@2` is the entry `lora` with its second rate; no name in a params file holds this character
 
 
 class Task(Section):
     data: str
-    classes: Annotated[list[ClassName], Field(min_length=1)]
+    classes: ClassList
     images_per_class: PositiveInt | None = None
     seed: NaturalInt = 0
     guidance_scale: Annotated[float, Field(ge=1)] | None = None

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from kind.methods import METHODS
+from kind.params.messages import some
 from kind.params.ranks import repeated
 
 
@@ -94,6 +95,6 @@ def _shared_classes(tune: Any, valid: Mapping[str, Any]) -> Iterator[str]:
             same = tuning.data == task.data or sources.get(tuning.data) == sources.get(task.data) is not None
             if both and same:
                 yield (
-                    f"tune.tasks.{name}.classes: {', '.join(map(repr, dict.fromkeys(both)))} also in "
+                    f"tune.tasks.{name}.classes: {some(map(repr, dict.fromkeys(both)), '')} also in "
                     f"tasks.{other}.classes; rates are chosen on classes that no table shows"
                 )

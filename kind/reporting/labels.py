@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,6 +109,13 @@ def tick(value: float) -> str:
 def settings(entry: Mapping[str, Any]) -> str:
     """A params entry in one line: `rank 16, learning_rate 0.001`."""
     return ", ".join(f"{key} {plain(value)}" for key, value in flatten(entry).items())
+
+
+def listed_classes(classes: Sequence[Any], of_set: str | None = None) -> str:
+    """The first of many classes, and the set that they are from."""
+    names = [str(name) for name in classes]
+    listed = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+    return f"{of_set}: {listed}" if of_set else listed
 
 
 def plain(value: Any) -> str:

@@ -17,6 +17,7 @@ from kind.reporting.labels import (
     MetricLabel,
     Style,
     in_sentence,
+    listed_classes,
     metric_label,
     plain,
     settings,
@@ -35,6 +36,8 @@ TEMPLATE_FILES = ("page.html", "page.css")  # package data
 
 @dataclass(frozen=True)
 class TaskSection:
+    """A task's part of the page.  of_set: of which named set its classes are, where its source has sets."""
+
     name: str
     entry: Mapping[str, Any]
     runs: Sequence[RunRecord]
@@ -45,6 +48,7 @@ class TaskSection:
     panels: Sequence[Panel]
     trade_offs: Sequence[Plot]
     plots: Sequence[Plot]
+    of_set: str | None = None
 
 
 @dataclass(frozen=True)
@@ -123,8 +127,8 @@ def breakable(name: str) -> Markup:
 def task_facts(section: TaskSection) -> str:
     """What a task is, in a line."""
     classes = [str(name) for name in section.entry.get("classes", ())]
-    listed = ", ".join(classes[:12]) + (f" and {len(classes) - 12} more" if len(classes) > 12 else "")
-    facts = [f"{len(classes)} class{'es' if len(classes) != 1 else ''}: {listed}"] if classes else []
+    counted = section.of_set or f"{len(classes)} class{'es' if len(classes) != 1 else ''}"
+    facts = [listed_classes(classes, counted)] if classes else []
     rest = {key: value for key, value in section.entry.items() if key != "classes" and value is not None}
     return "; ".join(facts + [f"{key.replace('_', ' ')}: {plain(value)}" for key, value in flatten(rest).items()])
 

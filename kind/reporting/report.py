@@ -26,7 +26,7 @@ from kind.reporting.comparisons import (
     select,
 )
 from kind.reporting.distances import class_table, interval_table, paired_table, write_classes
-from kind.reporting.labels import Style, in_sentence, method_styles, metric_label
+from kind.reporting.labels import Style, in_sentence, listed_classes, method_styles, metric_label
 from kind.reporting.page import Page, TaskSection, render_page
 from kind.reporting.runs import (
     BackboneRecord,
@@ -61,11 +61,13 @@ def write_report(
     headline: Sequence[str] = HEADLINE,
     tuned: Sequence[str] = (),
     matches: Mapping[tuple[str, str], Match] = MappingProxyType({}),
+    class_sets: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Tables, plots, grids and `index.html` in `output`, from the runs under `folder` (results/<experiment>).
 
     tasks: name -> its params, with the list `classes`; methods: label -> its params; command: what repeats all; tuned:
-    the methods whose learning rate was chosen by trials; matches: (task, method) -> the size that was found for it.
+    the methods whose learning rate was chosen by trials; matches: (task, method) -> the size that was found for it;
+    class_sets: `pretrain`, `tasks.NAME` -> of which set the classes are, as `kind.params.class_sets` says it.
     Raises UserError if a run's file is missing, or if the runs of a task have no common protocol.
     """
     folder, output = Path(folder), Path(output)
@@ -128,6 +130,7 @@ def write_report(
                 panels=panels,
                 trade_offs=_trade_offs(output / "plots", task, of_task, styles, metrics[0]),
                 plots=_task_plots(output / "plots", task, of_task, styles, metrics),
+                of_set=class_sets.get(f"tasks.{task}"),
             )
         )
     page = Page(
@@ -136,7 +139,7 @@ def write_report(
         command=command,
         seeds=seeds,
         methods=methods,
-        training={"Fine-tuning": params.get("finetune") or {}, "Pre-training": params.get("pretrain") or {}},
+        training={"Fine-tuning": params.get("finetune") or {}, "Pre-training": _pretraining(params, class_sets)},
         styles=styles,
         choices=[table for table in choices.values() if table],
         overview=summary["overview"],
@@ -255,6 +258,12 @@ def _panels(
         (run,) = select(runs, method=method, seed=seeds[0])
         panels.append(grids.make_panel(method, grids.read_samples(run.samples_folder), classes, method))
     return panels
+
+
+def _pretraining(params: Mapping[str, Any], class_sets: Mapping[str, str]) -> dict[str, Any]:
+    """Its params, for a line of text."""
+    given = dict(params.get("pretrain") or {})
+    return given | {"classes": listed_classes(given["classes"], class_sets.get("pretrain"))} if given else given
 
 
 def _previews(backbones: Sequence[BackboneRecord], classes: Sequence[str]) -> list[grids.Panel]:

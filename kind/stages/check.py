@@ -11,7 +11,9 @@ from pathlib import Path
 from kind.data.sources import SOURCES
 from kind.errors import UserError
 from kind.params import Experiment
+from kind.params.class_sets import class_sets
 from kind.params.file import find_params, load_experiments
+from kind.params.messages import some
 from kind.stages.context import GET_EMBEDDINGS
 from kind.weights import Place
 
@@ -36,8 +38,16 @@ def run(arguments: argparse.Namespace) -> None:
     for path, experiment in experiments.items():
         runs = sum(1 for _ in experiment.runs())
         print(f"{path}: in order ({len(experiment.tasks)} tasks, {len(experiment.methods)} methods, {runs} runs)")
+        for line in classes(experiment):
+            print(f"  {line}")
         for place in published_weights(experiment):
             print(f"  weights {place.weights.name}: {_origin(place)}")
+
+
+def classes(experiment: Experiment) -> list[str]:
+    """What each part of the experiment works on, where a source names sets of classes."""
+    sets, users = class_sets(experiment), dict(experiment.class_users())
+    return [f"{name}: {users[name].data}, {of_set}: {some(users[name].classes, '')}" for name, of_set in sets.items()]
 
 
 def _origin(place: Place) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from kind import recipes
 from kind.artifacts import digest
 from kind.errors import UserError
-from kind.params.messages import some
+from kind.params.messages import told_apart
 from kind.stages.job import Job, read_record
 from kind.stages.measure_files import IMAGES, add_measuring_arguments, measuring_options_given, positive_number
 from kind.stages.run_arguments import Run, add_run_arguments, read_run
@@ -175,6 +175,5 @@ def check_reference(path: Path, found: FeatureSet, wanted: Sequence[str]) -> Non
     if found.origin is None or found.labels is None or found.class_names is None:
         raise UserError(f"{path}: statistics alone, as other tools write them; a run needs features, too", hint=again)
     if list(found.class_names) != list(wanted):
-        raise UserError(
-            f"{path}: a reference of the {some(found.class_names)}; the task's are {some(wanted, '')}", hint=again
-        )
+        there, needed = told_apart(found.class_names, wanted)
+        raise UserError(f"{path}: a reference of the classes {there}; the task's are {needed}", hint=again)

@@ -8,6 +8,7 @@ from typing import Any
 
 from kind.artifacts import read_header
 from kind.errors import UserError
+from kind.params.messages import told_apart
 from kind.stages.context import Context
 from kind.stages.run_arguments import Run
 
@@ -52,12 +53,13 @@ def _compare(path: Path, found: Mapping[str, Any], wanted: Mapping[str, Any], de
     """What the header lacks is told by whatever reads the whole file."""
     different = [key for key, value in wanted.items() if found.get(key, value) != value]
     if different:
-        listed = "; ".join(f"{key}: found {_show(found[key])}, expected {_show(wanted[key])}" for key in different)
+        listed = "; ".join(f"{key}: {_difference(found[key], wanted[key])}" for key in different)
         raise UserError(
             f"{path}: does not fit {described}: {listed}",
             hint=f"run {again} again, or snakemake; or put the params back",
         )
 
 
-def _show(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+def _difference(found: Any, wanted: Any) -> str:
+    both = told_apart(*([value] if not isinstance(value, list) else value for value in (found, wanted)))
+    return f"found {both[0]}, expected {both[1]}"

@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 
 from kind import recipes
+from kind.params.messages import some
 from kind.stages.context import Context, add_shared_arguments, read_context
 from kind.stages.job import Job
 from kind.stages.model_arguments import MODEL, add_start_argument
@@ -47,7 +48,7 @@ def extract_file(arguments: argparse.Namespace) -> None:
 
     model = load(arguments.model, arguments.start)
     model.save_parts(arguments.output, overwrite=arguments.overwrite)
-    print(f"{arguments.output}: learngenes, and tailors of {', '.join(model.classes) or 'no class'}")
+    print(f"{arguments.output}: learngenes, and tailors of {some(model.classes, '') or 'no class'}")
 
 
 def extract_stage(arguments: argparse.Namespace) -> None:

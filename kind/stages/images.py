@@ -11,6 +11,7 @@ from kind.data.prepared import LabelledImages, load_split
 from kind.data.splits import select_shots
 from kind.errors import UserError
 from kind.params import Task
+from kind.params.messages import some
 from kind.random_streams import derive_seed
 from kind.stages.context import Context
 
@@ -47,7 +48,7 @@ def reference_images(context: Context, name: str) -> LabelledImages:
     if count > len(images):
         raise UserError(
             f"evaluation.num_reference: {count} asked, but the {split} images of {task.data} hold "
-            f"{len(images)} of the classes {', '.join(task.classes)}",
+            f"{len(images)} of the classes {some(task.classes, '')}",
             hint="lower num_reference, or enlarge the split",
         )
     return images.take(_balanced(images.labels, count, evaluation.reference_seed))

@@ -10,6 +10,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kind.params.messages import some
 from kind.stages.model_arguments import MODELS, add_start_argument, amount, check_output, load_models
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def describe(whole: KindModel, model: KindModel) -> str:
     lines = [f"{'':<24}{'parameters':>14}{'active':>14}{'MACs':>16}  classes"]
     for name, one, cost in (("before", whole, before), ("after", model, after)):
         numbers = f"{cost['deployed']:>14,}{cost['active']:>14,}{cost['macs']:>16,}"
-        lines.append(f"{name:<24}{numbers}  {', '.join(one.classes) or '(learngenes alone)'}")
+        lines.append(f"{name:<24}{numbers}  {some(one.classes, '') or '(learngenes alone)'}")
     shares = [f"{after[key] / before[key]:.1%}" for key in ("deployed", "active", "macs")]
     lines.append(f"{'share':<24}{shares[0]:>14}{shares[1]:>14}{shares[2]:>16}")
     if model.kept is not None:
@@ -100,9 +101,7 @@ def describe(whole: KindModel, model: KindModel) -> str:
             lines.append(f"{name:<24}{left}{energies}  {row.worst_layer}")
         bare = [model.classes[row.label] for row in rows if row.tailors_before and not row.tailors]
         if bare:
-            lines.append(
-                f"warning: no tailors are left of class {', '.join(bare)}: only its label tells it from others"
-            )
+            lines.append(f"warning: no tailors are left of class {some(bare, '')}: only its label tells it from others")
     return "\n".join(lines)
 
 

@@ -6,6 +6,7 @@ import argparse
 
 from kind import recipes
 from kind.params import Experiment
+from kind.params.class_sets import class_sets
 from kind.params.match import Match
 from kind.stages.context import add_shared_arguments, read_context
 from kind.stages.job import Job
@@ -35,6 +36,7 @@ def run(arguments: argparse.Namespace) -> None:
             methods=plain["methods"],
             tuned=experiment.tuned(),
             matches=matches(experiment),
+            class_sets=class_sets(experiment),
             command=f"snakemake --profile local --config experiment={experiment.name}",
         )
 

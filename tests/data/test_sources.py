@@ -12,7 +12,8 @@ import pytest
 from pydantic import ValidationError
 
 import kind
-from kind.data.sources import SOURCES, missing_files
+from kind.data.installed import missing_files
+from kind.data.sources import SOURCES
 from kind.errors import UserError
 
 PACKAGE = Path(kind.__file__).parent
@@ -86,7 +87,7 @@ def test_missing_files_say_what_to_install():
     assert "gone.csv" in line and "scikit-learn" in line
 
 
-@pytest.mark.parametrize(("name", "options"), [("digits", {"size": 8}), ("letters", {"klasses": ["A"]})])
+@pytest.mark.parametrize(("name", "options"), [("digits", {"sise": 8}), ("letters", {"klasses": ["A"]})])
 def test_unknown_options_are_refused(name, options):
     with pytest.raises(ValidationError, match="Extra inputs"):
         SOURCES[name].options(**options)

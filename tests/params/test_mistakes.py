@@ -42,7 +42,7 @@ UNKNOWN_KEYS = [
         0.1,
         "data.digits.split.tset: unknown key (did you mean 'test'?); allowed: train, validation, test, seed",
     ),
-    ("data.digits.options", {"size": 8}, "data.digits.options.size: unknown key; no keys are allowed here"),
+    ("data.digits.options", {"sise": 8}, "data.digits.options.sise: unknown key (did you mean 'size'?); allowed: size"),
     (
         "data.letters.options.sise",
         8,

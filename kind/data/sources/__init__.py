@@ -7,11 +7,9 @@ uses it.
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import pkgutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
@@ -70,6 +68,7 @@ class Source:
     listing: in its place, for sources of image files: names them without decoding any.
     class_names: the classes in order, or None where only the data can tell.
     class_counts: images of each class, or None where only the data can tell.
+    class_sets: sets of classes by name (`seen`, `novel`, `all`, ...), which params may name in the place of lists.
     channels: of the images, or None where only the data can tell.
     missing: what this machine lacks for them, a line each: the thing and how to get it.
     """
@@ -80,23 +79,9 @@ class Source:
     listing: Callable[[Any], Listing] | None = None
     class_names: Callable[[Any], tuple[str, ...] | None] = lambda options: None
     class_counts: Callable[[Any], dict[str, int] | None] = lambda options: None
+    class_sets: Callable[[Any], Mapping[str, Sequence[str]]] = lambda options: {}
     channels: Callable[[Any], int | None] = lambda options: None
     missing: Callable[[Any], list[str]] = lambda options: []
-
-
-def package_folder(package: str) -> Path | None:
-    """Folder of an installed package, without importing it; None if it is not installed."""
-    spec = importlib.util.find_spec(package)
-    return None if spec is None or not spec.submodule_search_locations else Path(spec.submodule_search_locations[0])
-
-
-def missing_files(package: str, parts: list[tuple[str, ...]], requirement: str) -> list[str]:
-    """A line for each file (path parts below the package's folder) that an installed package should hold but lacks."""
-    folder = package_folder(package)
-    if folder is None:
-        return [f"the Python package {requirement}: install it with `pip install {requirement}`"]
-    remedy = f"install {requirement} again with `pip install --force-reinstall {requirement}`"
-    return [f"{path}: {remedy}" for part in parts if not (path := folder.joinpath(*part)).is_file()]
 
 
 def _discover() -> dict[str, Source]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import random
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from kind.data.sources import RawData, Source, SourceOptions, missing_files, package_folder
+from kind.data.drawing import FACES, face_path, missing_faces, move, to_pixels, what_draws
+from kind.data.sources import RawData, Source, SourceOptions
 from kind.errors import UserError
 
 if TYPE_CHECKING:
@@ -17,14 +17,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageFont import FreeTypeFont
 
-FOLDER = ("mpl-data", "fonts", "ttf")
-FACES = tuple(
-    family + style
-    for family, slanted in (("DejaVuSans", "Oblique"), ("DejaVuSansMono", "Oblique"), ("DejaVuSerif", "Italic"))
-    for style in ("", "-Bold", f"-{slanted}", f"-Bold{slanted}")
-)
 OVERSAMPLING = 8  # pixels drawn per side of a final pixel
-SATURATED = 0.08  # share of a picture's pixels that are at full white, about as in the digits
 LEGIBLE_CLASSES = ["A", "C", "E", "H", "K", "T"]  # at 8x8
 LEGIBLE_FACES = [face for face in FACES if face not in ("DejaVuSerif", "DejaVuSerif-Italic")]
 FILL = 0.86  # height of an upright capital at scale 1, as a share of the picture's side
@@ -75,18 +68,18 @@ def load(options: Options) -> RawData:
         draws = random.Random(f"letters/{options.seed}/{name}")  # noqa: S311  Python keeps its sequence over versions
         images += [_distort(drawings[i % len(drawings)], draws, options) for i in range(options.images_per_class)]
     labels = np.repeat(np.arange(len(options.classes), dtype=np.int64), options.images_per_class)
-    return RawData(np.stack(images)[..., None], labels, tuple(options.classes), _notes(options))
+    return RawData(np.stack(images)[..., None], labels, tuple(options.classes), what_draws(options.faces))
 
 
 def missing(options: Options) -> list[str]:
-    return missing_files("matplotlib", [(*FOLDER, f"{face}.ttf") for face in options.faces], "matplotlib")
+    return missing_faces(options.faces)
 
 
 def _draw(text: str, face: str, side: int) -> Image:
     """The text, undistorted and centred: capitals FILL of the side high, anything that would not fit made smaller."""
     from PIL import Image, ImageDraw, ImageFont
 
-    font = ImageFont.truetype(_path(face), side, layout_engine=ImageFont.Layout.BASIC)
+    font = ImageFont.truetype(face_path(face), side, layout_engine=ImageFont.Layout.BASIC)
     absent = [letter for letter in text if letter != " " and not _holds(font, letter)]
     if absent or text.isspace():
         raise UserError(
@@ -111,48 +104,14 @@ def _holds(font: FreeTypeFont, letter: str) -> bool:
 
 
 def _distort(drawing: Image, draws: random.Random, options: Options) -> np.ndarray:
-    """One random affine map about the centre, then area averaging, then the brightest pixels set to 255.  [size, size]
-
-    Pillow wants the map from output to input:  x_in = A^-1 (x_out - centre - shift) + centre,
-    with A = R(angle) S(shear) scale.
-    """
-    import numpy as np
-    from PIL import Image
-
+    """One random affine map about the centre.  [size, size]"""
     angle = math.radians(draws.uniform(-options.max_rotation, options.max_rotation))
     shear = draws.uniform(-options.max_shear, options.max_shear)
     scale = draws.uniform(options.min_scale, options.max_scale)
     side = drawing.width
     shift_x, shift_y = (side * draws.uniform(-options.max_shift, options.max_shift) for _ in "xy")
-
-    cosine, sine = math.cos(angle) / scale, math.sin(angle) / scale
-    a, b, d, e = cosine + shear * sine, sine - shear * cosine, -sine, cosine  # S^-1 R^-1 / scale
-    centre = side / 2
-    c = centre - a * (centre + shift_x) - b * (centre + shift_y)
-    f = centre - d * (centre + shift_x) - e * (centre + shift_y)
-    moved = drawing.transform(drawing.size, Image.Transform.AFFINE, (a, b, c, d, e, f), Image.Resampling.BILINEAR)
-    small = np.asarray(moved.reduce(OVERSAMPLING), dtype=np.float64)
-    white = max(np.sort(small, axis=None)[-math.ceil(SATURATED * small.size)], small.max() / 2, 1)
-    return np.rint(np.minimum(small * (255 / white), 255)).astype(np.uint8)
-
-
-def _notes(options: Options) -> dict[str, object]:
-    from importlib import metadata
-
-    from PIL import features
-
-    from kind.artifacts import sha256
-
-    return {
-        "faces": {face: sha256(_path(face)) for face in options.faces},
-        "matplotlib": metadata.version("matplotlib"),
-        "pillow": metadata.version("pillow"),
-        "freetype": features.version("freetype2"),
-    }
-
-
-def _path(face: str) -> Path:
-    return package_folder("matplotlib").joinpath(*FOLDER, f"{face}.ttf")
+    moved = move(drawing, side, angle=angle, shear=shear, scale=scale, shift_x=shift_x, shift_y=shift_y)
+    return to_pixels(moved, OVERSAMPLING)
 
 
 SOURCE = Source(

@@ -206,7 +206,7 @@ CASES = [
         "reference of other classes",
         lambda p: p.edit(("classes: [7, 8]", "classes: [5, 6]")),
         EVALUATE,
-        "results/tiny/reference/novel.npz: a reference of the classes: digits/7, digits/8; the task's are digits/5, digits/6\n"
+        "results/tiny/reference/novel.npz: a reference of the classes digits/7, digits/8; the task's are digits/5, digits/6\n"
         "  -> run the reference stage again, or snakemake",
     ),
     Case(

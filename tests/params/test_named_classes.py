@@ -1,0 +1,126 @@
+"""`classes` by the name of a set, or chosen from one: what comes out is lists."""
+
+# ruff: noqa: E501  a table of messages
+
+from __future__ import annotations
+
+import pytest
+
+from kind import recipes
+from kind.data.sources import SOURCES
+from kind.params.class_sets import class_sets
+
+GLYPHS = {"source": "glyphs611", "options": {"images_per_class": 20}}
+SETS = SOURCES["glyphs611"].class_sets(SOURCES["glyphs611"].options())
+NAMED = {
+    "data.glyphs": GLYPHS,
+    "data.shapes": {"source": "glyphs611", "options": {"part": "symbols", "images_per_class": 20}},
+    "pretrain.data": "glyphs",
+    "pretrain.classes": "seen",
+    "backbones.kind.overcomplete": True,
+    "tasks": {
+        "novel": {"data": "glyphs", "classes": {"of": "novel", "count": 12}},
+        "rest": {"data": "glyphs", "classes": {"of": "novel", "skip": 455}},
+        "shapes": {"data": "shapes", "classes": {"of": "all", "count": 5, "seed": 1}},
+    },
+    "sampling.num_samples": 60,
+}
+TUNE = {
+    "tasks": {"practice": {"data": "glyphs", "classes": {"of": "novel", "count": 12, "skip": 12}}},
+    "learning_rate": [1.0e-3, 1.0e-2],
+    "seed": 9,
+}
+
+
+def test_sets_and_choices_become_lists(load):
+    experiment = load(**NAMED, tune=TUNE, **{"finetune.learning_rate": ...})
+    assert experiment.pretrain.classes == list(SETS["seen"])
+    lists = {name: task.classes for name, task in experiment.all_tasks().items()}
+    assert {name: len(names) for name, names in lists.items()} == {"novel": 12, "rest": 6, "shapes": 5, "practice": 12}
+    assert all(set(lists[name]) <= set(SETS["novel"]) for name in ("novel", "rest", "practice"))
+    assert not set(lists["novel"]) & set(lists["practice"])
+
+
+def test_jobs_are_those_of_the_same_lists_written_out(load):
+    """So that results stay good when a params file begins to name its sets."""
+    named = load(**NAMED)
+    written = load(
+        **{"pretrain.classes": named.pretrain.classes},
+        **{f"tasks.{name}.classes": task.classes for name, task in named.tasks.items()},
+    )
+    assert named.model_dump() == written.model_dump()
+    assert recipes.report(named) == recipes.report(written)
+
+
+def test_an_experiment_says_of_which_sets_its_classes_are(load):
+    assert class_sets(load()) == {}
+    assert class_sets(load(**NAMED)) == {
+        "pretrain": "all 150 classes of the set seen",
+        "tasks.novel": "12 of the 461 classes of the set novel",
+        "tasks.rest": "6 of the 461 classes of the set novel",
+        "tasks.shapes": f"5 of the {len(SOURCES['glyphs611'].class_names(shapes()))} classes of the set all",
+    }
+
+
+def shapes():
+    return SOURCES["glyphs611"].options(part="symbols")
+
+
+ALLOWED = "allowed: of, count, skip, seed"
+MISTAKES = [
+    ("nowel", "tasks.novel.classes: glyphs has no set of classes 'nowel' (did you mean 'novel'?); sets: all, seen, novel"),
+    ({"of": "novel", "count": 462}, "tasks.novel.classes.count: 462 asked, but the set novel has 461 classes"),
+    (
+        {"of": "novel", "count": 20, "skip": 450},
+        "tasks.novel.classes.count: 20 asked, but the set novel has 11 classes after the 450 that are skipped",
+    ),
+    ({"of": "novel", "skip": 461}, "tasks.novel.classes.skip: 461 leaves none of the 461 classes of the set novel"),
+    ({"count": 3}, "tasks.novel.classes.of: missing"),
+    ({"of": "novel", "cuont": 3}, f"tasks.novel.classes.cuont: unknown key (did you mean 'count'?); {ALLOWED}"),
+    ({"of": "novel", "count": 0}, "tasks.novel.classes.count: must be at least 1, found 0"),
+    ({"of": ["novel"]}, "tasks.novel.classes.of: expected text, found ['novel']"),
+    ({}, "tasks.novel.classes: expected a list, found {}"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("given", "line"), MISTAKES)
+def test_a_mistake_is_one_line(complain, given, line):
+    message = complain(**NAMED | {"tasks": {"novel": {"data": "glyphs", "classes": given}}})
+    assert message.splitlines()[1:-1] == [f"  1. {line}"]
+
+
+def test_other_mistakes_are_told_beside(complain):
+    changes = NAMED | {"tasks": {"novel": {"data": "glyphs", "classes": "novle", "sed": 1}}, "pretrain.classes": "sen"}
+    assert complain(**changes).splitlines()[1:-1] == [
+        "  1. pretrain.classes: glyphs has no set of classes 'sen' (did you mean 'seen'?); sets: all, seen, novel",
+        "  2. tasks.novel.classes: glyphs has no set of classes 'novle' (did you mean 'novel'?); sets: all, seen, novel",
+        "  3. tasks.novel.sed: unknown key (did you mean 'seed'?); allowed: data, classes, images_per_class, seed, "
+        "guidance_scale",
+    ]
+
+
+def test_a_source_without_sets(complain):
+    assert complain(**{"tasks.novel.classes": "novel"}).splitlines()[1:-1] == [
+        "  1. tasks.novel.classes: the source digits of digits names no sets of classes; give a list of classes"
+    ]
+
+
+def test_sets_of_data_with_mistakes(complain):
+    """One line says what is wrong, one that the set waits for it."""
+    lines = complain(**NAMED | {"data.glyphs": {**GLYPHS, "options": {"size": 13}}}).splitlines()[1:-1]
+    mistakes = [line.partition(". ")[2] for line in lines]
+    wait = "which classes a set holds depends on data.glyphs.options; mend these first"
+    keys = ("pretrain.classes", "tasks.novel.classes", "tasks.rest.classes")
+    assert set(mistakes) == {
+        "data.glyphs.options.size: 13 is not allowed; allowed: 12, 16 or 32", *(f"{key}: {wait}" for key in keys)
+    }  # fmt: skip
+    (line,) = [line for line in complain(**{"tasks.shift.data": "lettres", "tasks.shift.classes": "all"}).splitlines()
+               if "tasks.shift.classes" in line]  # fmt: skip
+    assert line.endswith("only when `data` names a data set that is in order; mend that first")
+
+
+def test_classes_shared_with_tuning_are_found_after_lists_are_made(complain):
+    tune = TUNE | {"tasks": {"practice": {"data": "glyphs", "classes": {"of": "novel", "count": 461}}}}
+    message = complain(**NAMED, tune=tune, **{"finetune.learning_rate": ...})
+    (line,) = [line for line in message.splitlines() if "also in tasks.novel.classes" in line]
+    assert "tune.tasks.practice.classes" in line
