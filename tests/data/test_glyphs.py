@@ -26,7 +26,7 @@ from kind.data.glyphs.merging import (
     unite_twins,
 )
 from kind.data.glyphs.table import MERGES, TABLE, classes_of
-from kind.data.prepared import prepare
+from kind.data.preparing import prepare
 from kind.data.sources import SOURCES, glyphs611
 from kind.errors import UserError
 from kind.params import Split

@@ -47,7 +47,7 @@ CASES = [
             )
         ),
         PRETRAIN,
-        "results/tiny/data/digits/index.npz: holds train images [88, 91, 88, 92, 91, 91, 91, 89, 87, 90] of the classes 0, 1, 2, 3, 4, 5, 6, 7, 8, 9; manifest.json says [89, 91, 88, 92, 91, 91, 91, 89, 87, 90]\n"
+        "results/tiny/data/digits/index.npz: holds train images 88, 91, 88, 92, 91, 91, 91, 89, 87, 90 of the classes 0, 1, 2, 3, 4, 5, 6, 7, 8, 9; manifest.json says [89, 91, 88, 92, 91, 91, 91, 89, 87, 90]\n"
         "  -> run the prepare stage of this data set again",
     ),
     Case(
