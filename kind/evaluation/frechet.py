@@ -9,7 +9,7 @@ import numpy as np
 from kind.errors import UserError
 from kind.evaluation.pairwise import feature_matrix
 
-FOLD_ROWS = 1024  # rows that are put into a covariance at once
+FOLD_ROWS = 2048  # rows that are put into a covariance at once
 TOLERANCE = 1e-10  # of a distance
 SYMMETRIC = 1e-6  # of the largest entry: that far sigma_ij may be from sigma_ji
 NO_COVARIANCE = "look at how these statistics were made: a covariance is symmetric and has no negative eigenvalue"
