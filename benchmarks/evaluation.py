@@ -239,13 +239,11 @@ def shares_ours(clock: Clock, count: int, dim: int) -> tuple[float, float]:
 
 
 def shares_plain(clock: Clock, count: int, dim: int) -> tuple[float, float]:
-    samples, reference = (one.astype(np.float64) for one in both(count, dim))
+    sets = [one.astype(np.float64) for one in both(count, dim)]
     with clock.running():
-        cross = plain_squares(samples, reference)
-        of_samples, of_reference = (
-            np.partition(plain_squares(one, one), NEIGHBOURS, axis=1)[:, NEIGHBOURS] for one in (samples, reference)
-        )
-        return (cross <= of_reference).any(axis=1).mean(), (cross <= of_samples[:, None]).any(axis=0).mean()
+        cross = plain_squares(*sets)
+        radii = [np.partition(plain_squares(one, one), NEIGHBOURS, axis=1)[:, NEIGHBOURS] for one in sets]
+        return (cross <= radii[1]).any(axis=1).mean(), (cross <= radii[0][:, None]).any(axis=0).mean()
 
 
 def plain_squares(first: np.ndarray, second: np.ndarray) -> np.ndarray:
