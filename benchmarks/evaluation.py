@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kind.evaluation.frechet import StreamingStatistics, frechet_distance, gaussian, gaussian_statistics
+from kind.evaluation.frechet import StreamingStatistics, frechet_distance, gaussian_statistics
 from kind.evaluation.inception_score import inception_score
 from kind.evaluation.kernel_distance import kernel_distance, kernel_distance_interval
 from kind.evaluation.precision_recall import NEIGHBOURS, precision_recall
@@ -32,6 +32,7 @@ CLASSES = 1008
 OF_CLASS, OF_CLASS_REFERENCE = 50, 1300  # images
 LATENT = 32
 MIB = 2**20
+TABLES = ("frechet", "class", "statistics", "score", "shares", "kernel", "many-shares", "many-kernel")
 
 
 class Measured(NamedTuple):
@@ -62,42 +63,61 @@ def main() -> None:
     parser.add_argument("--plain-count", type=int, default=5000, help="for plain forms (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=2, help="turns of small sizes (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="128 dimensions, 2,000 and 500 images, one turn")
+    parser.add_argument("--only", nargs="+", choices=TABLES, default=TABLES, metavar="TABLE", help="of %(choices)s")
     given = parser.parse_args()
     if given.quick:
         given.dimensions, given.count, given.plain_count, given.repeats = 128, 2000, 500, 1
-    dim, many, few = given.dimensions, given.count, given.plain_count
-    distance_of = relative_difference
-    statistics = [("ours", frechet_ours), ("scipy sqrtm", frechet_sqrtm), ("torch-fidelity", frechet_torch_fidelity)]
-    show(f"Fréchet distance, {dim} dimensions", statistics, 5 * dim, dim, given.repeats, distance_of)
-    classes = [("features", class_features), ("against a Gaussian", class_gaussian), ("statistics", class_statistics)]
-    title = f"one class: {OF_CLASS} against {OF_CLASS_REFERENCE} images"
-    show(title, classes, OF_CLASS, dim, given.repeats, distance_of)
-    moments = [("ours, streamed", statistics_ours), ("np.cov", statistics_plain)]
-    show(f"statistics of {many:,} x ({dim} + {SPATIAL})", moments, many, dim, 1, largest_difference)
-    shares = [("ours", shares_ours), ("plain numpy", shares_plain), ("torch-fidelity", shares_torch_fidelity)]
-    show(f"precision and recall, {few:,} against {few:,}", shares, few, dim, given.repeats, largest_difference)
-    show(f"precision and recall, {many:,} against {many:,}", shares[:1], many, dim, 1, largest_difference)
-    kernels = [("ours", kernel_ours), ("ours, interval", interval_ours), ("torch-fidelity", kernel_torch_fidelity)]
-    show(f"kernel distance, {few:,} against {few:,}", kernels, few, dim, given.repeats, distance_of)
-    show(f"kernel distance, {many:,} against {many:,}", kernels[1:2], many, dim, 1, distance_of)
-    scores = [("ours", score_ours), ("torch-fidelity", score_torch_fidelity)]
-    show(f"Inception Score of one part, {few:,}", scores, few, CLASSES, given.repeats, distance_of)
+    for name, table in tables(given.dimensions, given.count, given.plain_count, given.repeats).items():
+        if name in given.only:
+            show(*table)
+
+
+def tables(dim: int, many: int, few: int, turns: int) -> dict[str, tuple]:
+    """What `show` is given, by the table's name."""
+    kernels = {"ours": kernel_ours, "ours, interval": interval_ours, "torch-fidelity": kernel_torch_fidelity}
+    shares = {"ours": shares_ours, "plain numpy": shares_plain, "torch-fidelity": shares_torch_fidelity}
+    return {
+        "frechet": (
+            f"Fréchet distance, {dim} dimensions",
+            {"ours": frechet_ours, "scipy sqrtm": frechet_sqrtm, "torch-fidelity": frechet_torch_fidelity},
+            5 * dim, dim, turns,
+        ),
+        "class": (
+            f"one class: {OF_CLASS} against {OF_CLASS_REFERENCE} images",
+            {"of features": class_features, "of statistics": class_statistics},
+            OF_CLASS, dim, turns,
+        ),
+        "statistics": (
+            f"statistics of {many:,} x ({dim} + {SPATIAL})",
+            {"ours, streamed": statistics_ours, "np.cov": statistics_plain},
+            many, dim, 1,
+        ),
+        "score": (
+            f"Inception Score of one part, {few:,}",
+            {"ours": score_ours, "torch-fidelity": score_torch_fidelity},
+            few, CLASSES, turns,
+        ),
+        "shares": (f"precision and recall, {few:,} against {few:,}", shares, few, dim, turns),
+        "kernel": (f"kernel distance, {few:,} against {few:,}", kernels, few, dim, turns),
+        "many-shares": (f"precision and recall, {many:,} against {many:,}", {"ours": shares_ours}, many, dim, 1),
+        "many-kernel": (f"kernel distance, {many:,} against {many:,}", {"interval": interval_ours}, many, dim, 1),
+    }  # fmt: skip
 
 
 # --- measuring ------------------------------------------------------------------------------------------------------
 
 
-def show(
-    title: str, forms: list[tuple[str, Form]], count: int, dim: int, repeats: int, difference: Callable[..., float]
-) -> None:
-    """Prints a table; ratio and difference are to the first form."""
-    turns = [[measure(form, count, dim) for _, form in forms] for _ in range(repeats)]
+def show(title: str, forms: dict[str, Form], count: int, dim: int, repeats: int) -> None:
+    """Prints a table; ratio and difference, relative to the largest number, are to the first form."""
+    turns = [[measure(form, count, dim) for form in forms.values()] for _ in range(repeats)]
     print(f"\n| {title} | s | x first | CPU s | peak, MiB | value | difference |\n|---|--:|--:|--:|--:|--:|--:|")
     least = [min(column, key=lambda one: one.seconds) for column in zip(*turns, strict=True)]
-    for (name, _), one in zip(forms, least, strict=True):
+    first = least[0]
+    for name, one in zip(forms, least, strict=True):
+        difference = np.abs(np.subtract(one.value, first.value)).max() / np.abs(first.value).max()
         print(
-            f"| {name} | {one.seconds:.3f} | {one.seconds / least[0].seconds:.2f} | {one.cpu:.3f} | "
-            f"{one.peak / MIB:.0f} | {np.ravel(one.value)[0]:.6g} | {difference(one.value, least[0].value):.1e} |",
+            f"| {name} | {one.seconds:.3f} | {one.seconds / first.seconds:.2f} | {one.cpu:.3f} | "
+            f"{one.peak / MIB:.0f} | {np.ravel(one.value)[0]:.6g} | {difference:.1e} |",
             flush=True,
         )
 
@@ -120,15 +140,6 @@ def work(form: Form, count: int, dim: int, answer: Connection) -> None:
     lines = Path("/proc/self/status").read_text().splitlines()
     peak = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024
     answer.send(Measured(clock.seconds, clock.cpu, peak, value))
-
-
-def relative_difference(value: float, ours: float) -> float:
-    return abs(value - ours) / abs(ours)
-
-
-def largest_difference(value: Any, ours: Any) -> float:
-    """Against the largest number."""
-    return float(np.abs(np.subtract(value, ours)).max() / np.abs(ours).max())
 
 
 # --- features -------------------------------------------------------------------------------------------------------
@@ -197,13 +208,6 @@ def class_features(clock: Clock, count: int, dim: int) -> float:
         return frechet_distance(samples, reference)
 
 
-def class_gaussian(clock: Clock, count: int, dim: int) -> float:
-    samples, reference = of_class(count, dim)
-    known = gaussian(reference)
-    with clock.running():
-        return frechet_distance(samples, known)
-
-
 def class_statistics(clock: Clock, count: int, dim: int) -> float:
     a, b = (gaussian_statistics(one) for one in of_class(count, dim))
     with clock.running():
@@ -212,11 +216,10 @@ def class_statistics(clock: Clock, count: int, dim: int) -> float:
 
 def statistics_ours(clock: Clock, count: int, dim: int) -> np.ndarray:
     pooled, spatial = StreamingStatistics(), StreamingStatistics()
-    pairs = zip(batches(SAMPLES, count, dim), batches(SAMPLES, count, SPATIAL), strict=True)
-    for pooled_batch, spatial_batch in pairs:
+    for batch in zip(batches(SAMPLES, count, dim), batches(SAMPLES, count, SPATIAL), strict=True):
         with clock.running():
-            pooled.update(pooled_batch)
-            spatial.update(spatial_batch)
+            pooled.update(batch[0])
+            spatial.update(batch[1])
     with clock.running():
         results = pooled.result(), spatial.result()
     return results[0].sigma
@@ -236,13 +239,11 @@ def shares_ours(clock: Clock, count: int, dim: int) -> tuple[float, float]:
 
 
 def shares_plain(clock: Clock, count: int, dim: int) -> tuple[float, float]:
-    samples, reference = (one.astype(np.float64) for one in both(count, dim))
+    sets = [one.astype(np.float64) for one in both(count, dim)]
     with clock.running():
-        cross = plain_squares(samples, reference)
-        of_samples, of_reference = (
-            np.partition(plain_squares(one, one), NEIGHBOURS, axis=1)[:, NEIGHBOURS] for one in (samples, reference)
-        )
-        return (cross <= of_reference).any(axis=1).mean(), (cross <= of_samples[:, None]).any(axis=0).mean()
+        cross = plain_squares(*sets)
+        radii = [np.partition(plain_squares(one, one), NEIGHBOURS, axis=1)[:, NEIGHBOURS] for one in sets]
+        return (cross <= radii[1]).any(axis=1).mean(), (cross <= radii[0][:, None]).any(axis=0).mean()
 
 
 def plain_squares(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -21,6 +21,8 @@ class Progress:
             self._bar = tqdm(total=total, initial=start, desc=label)
 
     def update(self, count: int = 1, note: str = "") -> None:
+        if not count:
+            return
         self.done += count
         if self._bar is not None:
             self._bar.update(count)

@@ -49,20 +49,25 @@ class Weights:
     @property
     def ways(self) -> str:
         """How to get it, for messages about weights that are not there or not right."""
-        key = f"name {self.what} in the params as {self.key}, or " if self.key else ""
-        name_it = "name it" if self.key else f"name {self.what}"
+        return self.ways_by(f"in the params as {self.key}" if self.key else None)
+
+    def ways_by(self, named: str | None) -> str:
+        """The same where a path is named in another place than the params; None where it cannot be."""
+        first = "" if named is None else f"name {self.what} {named}, or "
+        name_it = f"name {self.what}" if named is None else "name it"
         return (
-            f"{key}{name_it} in the variable {self.variable}, or run `python -m kind fetch {self.name}` "
+            f"{first}{name_it} in the variable {self.variable}, or run `python -m kind fetch {self.name}` "
             "where there is a network"
         )
 
-    def place(self, named: str | None = None) -> Place:
-        """Where these lie: at the path that the params name, else the variable's, else where `fetch` puts them.
+    def place(self, named: str | None = None, said_by: str | None = None) -> Place:
+        """Where these lie: at the path that the params name (or `said_by`), else the variable's, else where `fetch`
+        puts them.
 
         Looks at no disk, so that plans can be made without them; see `Place.problem`.
         """
         if named is not None:
-            return Place(self, Path(named), self.key)
+            return Place(self, Path(named), said_by or self.key)
         if by_variable := os.environ.get(self.variable):
             return Place(self, Path(by_variable), self.variable)
         return self.fetched()

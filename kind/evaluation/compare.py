@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from kind.errors import UserError
-from kind.evaluation.feature_sets import FeatureSet
+from kind.evaluation.feature_sets import FeatureSet, Origin
 from kind.evaluation.features import INCEPTION, INCEPTION_SHA256
 from kind.evaluation.frechet import frechet_distance, is_indicative_only
-from kind.evaluation.inception_score import inception_score
+from kind.evaluation.inception_score import SPLIT_SIZE, inception_score
 from kind.evaluation.kernel_distance import FEWEST, kernel_distance, kernel_distance_interval
-from kind.evaluation.names import base_name, metric_names
+from kind.evaluation.names import UNKNOWN, base_name, metric_names
 from kind.evaluation.precision_recall import NEIGHBOURS, precision_recall
 from kind.params.messages import some
 
@@ -44,13 +44,11 @@ def compare_features(samples: FeatureSet, reference: FeatureSet) -> Findings:
     means over the classes that both have are the roles class_frechet and class_kernel (with Inception: "intra-FID",
     Miyato and Koyama 2018).  Raises UserError where the sets were not made by one extractor in one way.
     """
-    check_same_origin(samples, reference)
-    origin = samples.origin or reference.origin
-    name = INCEPTION if origin is None else origin.extractor  # files of others that do not say are ADM's
+    name = common_extractor(samples, reference)
     vectors = (samples.num_vectors, reference.num_vectors)
     whole = vectors == (samples.count, reference.count)
     findings = Findings(name, metric_names(name, samples.count, reference.count, None if whole else vectors))
-    _warn_of_other_inception(samples, findings)
+    _warn_of_origins(samples, reference, findings)
     _frechet(samples, reference, findings)
     if samples.pooled is not None and reference.pooled is not None:
         _between_vectors(samples, reference, findings)
@@ -68,21 +66,22 @@ def compare_features(samples: FeatureSet, reference: FeatureSet) -> Findings:
     return findings
 
 
-def check_same_origin(samples: FeatureSet, reference: FeatureSet) -> None:
-    """Raises UserError where the two sets were seen by different networks or in different batches."""
-    ours, theirs = samples.origin, reference.origin
-    if ours is not None and theirs is not None:
-        if (ours.extractor, ours.identity) != (theirs.extractor, theirs.identity):
+def common_extractor(samples: FeatureSet, reference: FeatureSet) -> str:
+    """The name of the network that both sets were seen by; `unknown` where no file says it and it is not Inception.
+
+    Raises UserError where they were seen by different networks, or in different batches.
+    """
+    check_same_origin(samples.origin, reference.origin, reference.name)
+    origin = samples.origin or reference.origin
+    foreign = [side for side in (samples, reference) if side.foreign]
+    if origin is None:
+        return INCEPTION if all(map(looks_like_inception, foreign)) else UNKNOWN
+    for side in foreign:
+        if origin.extractor != INCEPTION:
             raise UserError(
-                f"{reference.name} was made by extractor {theirs.extractor} ({theirs.identity[:12]}), the samples are "
-                f"seen by {ours.extractor} ({ours.identity[:12]})",
-                hint="make the reference again with this extractor",
-            )
-        if ours.batch_size != theirs.batch_size:
-            raise UserError(
-                f"{reference.name} was extracted in batches of {theirs.batch_size}, the samples in batches of "
-                f"{ours.batch_size}",
-                hint="use one batch size: features differ in their last digits between batch sizes",
+                f"{side.name} does not say which network made its statistics, so they cannot be compared with features "
+                f"of {origin.extractor}",
+                hint="make a reference of the images themselves: python -m kind reference --help",
             )
     for kind in ("pooled", "spatial"):
         sides = [getattr(side, f"{kind}_statistics") for side in (samples, reference)]
@@ -91,15 +90,60 @@ def check_same_origin(samples: FeatureSet, reference: FeatureSet) -> None:
                 f"{reference.name} has {kind} features of {len(sides[1].mu)} numbers, {samples.name} of "
                 f"{len(sides[0].mu)}: they were made by different extractors"
             )
+    return origin.extractor
 
 
-def _warn_of_other_inception(samples: FeatureSet, findings: Findings) -> None:
-    origin = samples.origin
+def looks_like_inception(side: FeatureSet) -> bool:
+    """Whether statistics that do not say their network have Inception's sizes, as ADM's files do."""
+    sizes = [len(each.mu) for each in (side.pooled_statistics, side.spatial_statistics) if each is not None]
+    return sizes in ([2048], [2048, 2023])
+
+
+def check_same_origin(ours: Origin | None, theirs: Origin | None, name: str) -> None:
+    """Raises UserError where two origins are known and differ; name: of the second."""
+    if ours is not None and theirs is not None:
+        if (ours.extractor, ours.identity) != (theirs.extractor, theirs.identity):
+            raise UserError(
+                f"{name} was made by extractor {theirs.extractor} ({theirs.identity[:12]}), the samples are "
+                f"seen by {ours.extractor} ({ours.identity[:12]})",
+                hint="make the reference again with this extractor",
+            )
+        if ours.batch_size != theirs.batch_size:
+            raise UserError(
+                f"{name} was extracted in batches of {theirs.batch_size}, the samples in batches of {ours.batch_size}",
+                hint="use one batch size: features differ in their last digits between batch sizes",
+            )
+
+
+def _warn_of_origins(samples: FeatureSet, reference: FeatureSet, findings: Findings) -> None:
+    for side in (samples, reference):
+        if side.foreign:
+            taken = "taken to be Inception, as in ADM's files" if findings.extractor == INCEPTION else "unknown"
+            findings.warnings.append(f"{side.name} does not say which network made its mu and sigma: {taken}")
+    origin = samples.origin or reference.origin
     if origin and origin.extractor == INCEPTION and not origin.identity.startswith(INCEPTION_SHA256):
         findings.warnings.append(
             f"the Inception weights ({origin.identity[:8]}) are not the published ones ({INCEPTION_SHA256}): "
             "do not compare with published values"
         )
+    for side in (samples, reference):
+        if side.logits is not None and side.labels is not None and _sorted_by_class(side.labels):
+            findings.warnings.append(
+                f"{side.name} is sorted by class: its Inception Score is of parts of {SPLIT_SIZE} consecutive images, "
+                "which have few classes each, and is too low"
+            )
+    named = [side for side in (samples, reference) if side.class_names is not None]
+    both = all(side.labels is not None for side in (samples, reference))
+    if both and len(named) == 1:
+        other = reference if named[0] is samples else samples
+        findings.warnings.append(
+            f"labels of {other.name} have no names: 0, 1, ... are taken to be {some(named[0].class_names, '')}, the "
+            f"classes of {named[0].name}"
+        )
+
+
+def _sorted_by_class(labels: np.ndarray) -> bool:
+    return len(labels) > SPLIT_SIZE and labels[0] != labels[-1] and bool((np.diff(labels) >= 0).all())
 
 
 def _frechet(samples: FeatureSet, reference: FeatureSet, findings: Findings) -> None:
@@ -150,12 +194,28 @@ def _by_class(samples: FeatureSet, reference: FeatureSet, findings: Findings) ->
     else:
         for role, key in keys.items():
             findings.by_role[f"class_{role}"] = float(np.mean([row[key] for row in rows.values()]))
+        _class_interval(list(rows.values()), keys["kernel"], findings)
     if few:
         findings.indicative.append("class_frechet")
         findings.warnings.append(
             f"{findings.names['class_frechet']} is indicative only: {few} of {len(names)} classes have no more than "
             f"{dimension + 1} images for {dimension} feature dimensions"
         )
+
+
+def _class_interval(rows: Sequence[dict[str, Any]], key: str, findings: Findings) -> None:
+    """Of the mean of K classes, whose images are drawn independently: margin^2 = sum margin_c^2 / K^2."""
+    if not all(f"{key}_low" in row for row in rows):
+        return
+    margins = np.array([row[f"{key}_high"] - row[key] for row in rows])
+    value, margin = findings.by_role["class_kernel"], float(np.sqrt((margins**2).sum()) / len(rows))
+    findings.intervals["class_kernel"] = {
+        "value": value,
+        "low": value - margin,
+        "high": value + margin,
+        "share": 0.95,
+        "by": "the classes' intervals, taken as independent",
+    }
 
 
 def _class_row(ours: np.ndarray, theirs: np.ndarray, keys: dict[str, str]) -> dict[str, Any]:

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from kind.artifacts import load_arrays, save_arrays
-from kind.errors import UserError
+from kind.errors import UserError, describe_os_error
 from kind.evaluation.features import Extractor, Features
 from kind.evaluation.frechet import Statistics, StreamingStatistics
 from kind.evaluation.image_sets import ImageSet
@@ -40,7 +43,9 @@ class FeatureSet:
     """N images as one extractor sees them, or the statistics alone that a file of somebody else holds.
 
     count: N, None where the file does not say.  pooled float32 [M, D], logits float32 [M, K], labels int64 [M]: of all
-    images (M = N) or of M evenly spaced ones; None where there are none.  origin: None where the file does not say.
+    images (M = N) or of a draw of them; None where there are none.  origin: of these, None where there are none or the
+    file does not say.  foreign: the statistics are those of a file that does not say which network made them.
+    images uint8 [n, H, W, C] and image_labels [n]: kept ones, for a reference file.
     """
 
     name: str
@@ -52,6 +57,9 @@ class FeatureSet:
     labels: np.ndarray | None = None
     class_names: tuple[str, ...] | None = None
     origin: Origin | None = None
+    foreign: bool = False
+    images: np.ndarray | None = None
+    image_labels: np.ndarray | None = None
 
     @property
     def num_vectors(self) -> int:
@@ -70,39 +78,47 @@ def measure_images(
     *,
     cache: Path | None = None,
     num_vectors: int | None = None,
+    num_images: int = 0,
     quiet: bool = True,
 ) -> FeatureSet:
     """Features of all images and their statistics; spatial features are not kept.
 
-    cache: a folder, None for none.  num_vectors: at most so many pooled features are kept.  Blocks hold a multiple of
-    `batch_size` images wherever files end, so the numbers depend on the images and their order alone.
+    cache: a folder, None for none.  num_vectors: at most so many pooled features are kept, None for all; num_images: at
+    most so many images.  Blocks hold a multiple of `batch_size` images wherever files end, so the numbers depend on the
+    images and their order alone.
     Raises UserError for fewer than two images and as `Extractor.extract` does.
     """
     if images.count < 2:
         raise UserError(f"{images.name}: {images.count} images; a distance needs at least 2")
-    kept = evenly_spaced(images.count, num_vectors)
+    kept, shown = drawn(images.count, num_vectors), drawn(images.count, num_images)
     size = _block_size(images.shape, batch_size)
     pooled_statistics, spatial_statistics = StreamingStatistics(), StreamingStatistics()
-    arrays: dict[str, np.ndarray] = {}
+    arrays: dict[str, np.ndarray] = {"images": np.empty((len(shown), *images.shape), np.uint8)}
     progress = None if quiet else Progress(f"features of {images.name}", images.count)
-    start = row = 0
+
+    def see(done: int) -> None:
+        """So many images are done."""
+        if progress is not None:
+            progress.update(done - progress.done)
+
+    start = 0
     for key, block in _ahead(_with_keys(images.blocks(size), extractor, batch_size)):
         features = _from_cache(cache, key, len(block))
         if features is None:
-            features = extractor.extract(block, batch_size)
+            features = extractor.extract(block, batch_size, lambda done, _, before=start: see(before + done))
             _to_cache(cache, key, features)
         pooled_statistics.update(features.pooled)
         if features.spatial is not None:
             spatial_statistics.update(features.spatial)
-        chosen = kept[np.searchsorted(kept, start) : np.searchsorted(kept, start + len(block))] - start
         for name in ("pooled", "logits"):
             found = getattr(features, name)
             if found is not None:
-                whole = arrays.setdefault(name, np.empty((len(kept), found.shape[1]), np.float32))
-                whole[row : row + len(chosen)] = found[chosen]
-        start, row = start + len(block), row + len(chosen)
-        if progress is not None:
-            progress.update(len(block))
+                if name not in arrays:
+                    arrays[name] = np.empty((len(kept), found.shape[1]), np.float32)
+                _put(arrays[name], found, kept, start)
+        _put(arrays["images"], block, shown, start)
+        start += len(block)
+        see(start)
     if progress is not None:
         progress.close()
     assert start == images.count, f"{images.name}: {start} images read, {images.count} promised"
@@ -116,14 +132,27 @@ def measure_images(
         None if images.labels is None else images.labels[kept],
         images.class_names,
         Origin(extractor.name, extractor.identity, batch_size),
+        images=arrays["images"],
+        image_labels=None if images.labels is None else images.labels[shown],
     )
 
 
-def evenly_spaced(count: int, kept: int | None) -> np.ndarray:
-    """Ascending indices of `kept` of `count` things, all for None: of classes that lie together each has its share."""
+def drawn(count: int, kept: int | None) -> np.ndarray:
+    """Ascending indices of `kept` of `count` things, all for None; the same ones each time, whatever order they are in.
+
+    Evenly spaced ones would be of one class where classes go round.
+    """
     if kept is None or kept >= count:
         return np.arange(count)
-    return np.arange(kept) * count // kept
+    draws = random.Random("kept")  # noqa: S311  no secret
+    keys = np.fromiter((draws.random() for _ in range(count)), np.float64, count)
+    return np.sort(np.argsort(keys, kind="stable")[:kept])
+
+
+def _put(whole: np.ndarray, block: np.ndarray, rows: np.ndarray, start: int) -> None:
+    """Of a block whose first row is number `start`, those that are kept go to their places."""
+    first, last = np.searchsorted(rows, (start, start + len(block)))
+    whole[first:last] = block[rows[first:last] - start]
 
 
 def _block_size(shape: Sequence[int], batch_size: int) -> int:
@@ -142,7 +171,7 @@ def _with_keys(blocks: Iterable[np.ndarray], extractor: Extractor, batch_size: i
         "extractor": extractor.identity,
         "name": extractor.name,
         "batch_size": batch_size,
-        "torch": torch.__version__,
+        "versions": [torch.__version__, *map(metadata.version, ("torch-fidelity", "transformers"))],
         "device": torch.device(extractor.device).type,
     }
     for block in blocks:
@@ -169,9 +198,13 @@ def _from_cache(cache: Path | None, key: str, count: int) -> Features | None:
 
 
 def _to_cache(cache: Path | None, key: str, features: Features) -> None:
-    if cache is not None:
-        found = {name: array for name, array in features._asdict().items() if array is not None}
+    if cache is None:
+        return
+    found = {name: array for name, array in features._asdict().items() if array is not None}
+    try:
         save_arrays(_cache_file(cache, key), **found)
+    except OSError as error:  # they are needed now, and kept for another time
+        print(f"warning: features are not kept: {describe_os_error(error)}", file=sys.stderr)
 
 
 def _ahead(items: Iterator[tuple[str, np.ndarray]]) -> Iterator[tuple[str, np.ndarray]]:

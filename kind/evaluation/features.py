@@ -51,10 +51,6 @@ class Extractor:
     network: nn.Module
     device: str = "cpu"
 
-    @property
-    def is_inception(self) -> bool:
-        return self.name == INCEPTION
-
     def extract(
         self, images: np.ndarray, batch_size: int, progress: Callable[[int, int], None] | None = None
     ) -> Features:

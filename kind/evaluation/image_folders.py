@@ -20,14 +20,17 @@ SHOWN = 20
 
 
 def from_folder(folder: str | os.PathLike, size: int | None = None) -> ImageSet:
-    """All images of a folder, by name; where it holds folders, each is a class (2 before 10, in both).
+    """All images of a folder, by name; where it holds folders, each is a class.
 
-    size: every image is cropped and resized as `kind.images.centre_crop` does; None takes them as they are, and then
-    they must be of one size.  Grey or colour is what the first image is.  All bad images of a block are named at once.
+    Classes are numbered in the order of their names as text, as torchvision's ImageFolder does, and take turns, so that
+    any stretch of the images has its share of each.  size: every image is cropped and resized as
+    `kind.images.centre_crop` does; None takes them as they are, and then they must be of one size.  Images are grey
+    where all files are.  All bad images of a block are named at once.
     """
     folder = Path(folder)
     paths, labels, names = _list_images(folder)
-    channels = 1 if _is_grey(paths[0]) else 3
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        channels = 1 if all(pool.map(_is_grey, paths)) else 3
     shape = decode_image(paths[0].read_bytes(), channels=channels, size=size, name=str(paths[0])).shape
 
     def decode(path: Path) -> np.ndarray | str:
@@ -60,7 +63,7 @@ def from_folder(folder: str | os.PathLike, size: int | None = None) -> ImageSet:
 def _list_images(folder: Path) -> tuple[list[Path], np.ndarray | None, tuple[str, ...] | None]:
     """Paths, and labels and class names where the folder holds folders; raises UserError for neither or both."""
     here = _images_in(folder)
-    classes = [entry for entry in sorted(folder.iterdir(), key=_natural) if entry.is_dir() and entry.name[0] != "."]
+    classes = [entry for entry in sorted(folder.iterdir()) if entry.is_dir() and entry.name[0] != "."]
     if here and classes:
         raise UserError(
             f"{folder}: holds images and folders ({here[0].name}, {classes[0].name}/, ...): which are meant?",
@@ -76,8 +79,10 @@ def _list_images(folder: Path) -> tuple[list[Path], np.ndarray | None, tuple[str
     empty = [entry.name for entry, paths in zip(classes, found, strict=True) if not paths]
     if empty:
         raise UserError(f"{folder}: classes without an image: {', '.join(empty[:SHOWN])}", hint="remove these folders")
-    labels = np.repeat(np.arange(len(classes)), [len(paths) for paths in found])
-    return [path for paths in found for path in paths], labels, tuple(entry.name for entry in classes)
+    turns = [(place, label, path) for label, paths in enumerate(found) for place, path in enumerate(paths)]
+    turns.sort(key=lambda turn: turn[:2])
+    labels = np.array([label for _, label, _ in turns], dtype=np.int64)
+    return [path for _, _, path in turns], labels, tuple(entry.name for entry in classes)
 
 
 def _is_grey(path: Path) -> bool:

@@ -14,6 +14,7 @@ from kind.errors import UserError
 from kind.evaluation.pairwise import row_blocks, squared_distances
 
 REGULARIZATION = 10.0  # the C of the machine
+BLOCK = 1000  # images whose pixels are float64 at once
 ARRAYS = ("support_vectors", "dual_coefficients", "intercepts", "num_support", "classes", "gamma", "image_shape")
 
 
@@ -43,6 +44,10 @@ class Judge:
         uint8 [N, H, W, C] -> int64 [N].  Raises UserError for other dtypes or shapes.
         Source: libsvm, svm_predict_values.
         """
+        blocks = [self._predict(images[start : start + BLOCK]) for start in range(0, len(images), BLOCK)]
+        return np.concatenate(blocks) if blocks else np.empty(0, np.int64)
+
+    def _predict(self, images: np.ndarray) -> np.ndarray:
         pixels = _pixels(images, self.image_shape)
         stops = np.cumsum(self.num_support)
         groups = [slice(stop - count, stop) for stop, count in zip(stops, self.num_support, strict=True)]

@@ -24,7 +24,9 @@ def compare_sets(
     """What two sets of features say of each other, as `evaluate_images` gives it, without pixels."""
     findings = compare_features(samples, reference)
     _classify(samples, reference, known_classes, findings)
-    return _content(findings, samples, reference)
+    content = _content(findings, reference)
+    found = {name: value for name, value in content["values"].items() if value is not None}
+    return content | {"values": found, "directions": {name: content["directions"][name] for name in found}}
 
 
 def evaluate_images(
@@ -65,10 +67,10 @@ def evaluate_images(
         memorisation = memorisation_report(distances, nearest_distances(test_images, train_images), len(train_images))
         _note_copies(memorisation, findings)
     _add_to_classes(samples, reference, correct, distances, findings)
-    return _content(findings, samples, reference) | {"memorisation": memorisation}
+    return _content(findings, reference) | {"memorisation": memorisation}
 
 
-def _content(findings: Findings, samples: FeatureSet, reference: FeatureSet) -> dict[str, Any]:
+def _content(findings: Findings, reference: FeatureSet) -> dict[str, Any]:
     names = findings.names
     real = metric_names(findings.extractor, reference.num_vectors, reference.num_vectors)
     return {

@@ -1,8 +1,8 @@
 """The file of a reference: statistics under ADM's names, with features, some images and the protocol.
 
 mu, sigma, mu_s, sigma_s   mean and covariance of pooled and of spatial features, as ADM's evaluator reads them
-arr_0, arr_1               images, uint8 [n, H, W, C], and labels: all, or evenly spaced ones, as many as ADM's hold
-pooled, logits, labels     of all images or of evenly spaced ones, for what needs more than statistics
+arr_0, arr_1               images, uint8 [n, H, W, C], and labels: all, or a draw of as many as ADM's files hold
+pooled, logits, labels     of all images or of a draw, for what needs more than statistics
 protocol                   JSON: extractor, its hash, counts, class names, and what else was fixed
 """
 
@@ -17,10 +17,9 @@ import numpy as np
 
 from kind.artifacts import load_arrays, save_arrays
 from kind.errors import UserError
-from kind.evaluation.feature_sets import FeatureSet, Origin, evenly_spaced
+from kind.evaluation.feature_sets import FeatureSet, Origin
 from kind.evaluation.frechet import Statistics
 from kind.evaluation.image_npz import from_npz
-from kind.evaluation.image_sets import ImageSet
 
 NUM_IMAGES = 10_000  # images that a file holds at most: ADM's reference batches hold so many
 NUM_VECTORS = 50_000  # features that a file holds at most, for precision, recall and kernel distance
@@ -29,15 +28,8 @@ STATISTICS = ("mu", "sigma")
 SPATIAL = ("mu_s", "sigma_s")
 
 
-def save_reference(
-    path: str | os.PathLike,
-    features: FeatureSet,
-    images: ImageSet,
-    protocol: Mapping[str, Any],
-    num_images: int = NUM_IMAGES,
-) -> None:
+def save_reference(path: str | os.PathLike, features: FeatureSet, protocol: Mapping[str, Any]) -> None:
     """Writes what `load_reference` reads; its bytes depend on nothing but the arguments."""
-    kept = evenly_spaced(images.count, num_images)
     facts = {
         "num_images": features.count,
         "class_names": None if features.class_names is None else list(features.class_names),
@@ -52,8 +44,8 @@ def save_reference(
         "pooled": features.pooled,
         "logits": features.logits,
         "labels": features.labels,
-        "arr_0": _take(images, kept),
-        "arr_1": None if images.labels is None else images.labels[kept],
+        "arr_0": features.images,
+        "arr_1": features.image_labels,
         "protocol": np.array(json.dumps(facts, sort_keys=True)),
     }
     save_arrays(path, **{name: array for name, array in found.items() if array is not None})
@@ -97,16 +89,7 @@ def reference_images(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
 
 def _of_others(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> FeatureSet:
     spatial = Statistics(arrays["mu_s"], arrays["sigma_s"], 0) if "mu_s" in arrays else None
-    return FeatureSet(str(path), None, Statistics(arrays["mu"], arrays["sigma"], 0), spatial)
-
-
-def _take(images: ImageSet, kept: np.ndarray) -> np.ndarray:
-    chosen, start = [], 0
-    for block in images.blocks(1000):
-        here = kept[(kept >= start) & (kept < start + len(block))] - start
-        chosen.append(block[here])
-        start += len(block)
-    return np.concatenate(chosen)
+    return FeatureSet(str(path), None, Statistics(arrays["mu"], arrays["sigma"], 0), spatial, foreign=True)
 
 
 def _check_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray], again: str) -> None:

@@ -109,7 +109,11 @@ def measure(this: Run) -> None:
     def compare(images: ImageSet) -> dict[str, Any]:
         label = f"{this.task} {this.label} seed {this.seed}"
         features = measure_images(
-            replace(images, name=label), extractor, experiment.evaluation.batch_size, cache=layout.features, quiet=False
+            replace(images, name=label, class_names=reference.class_names),
+            extractor,
+            experiment.evaluation.batch_size,
+            cache=layout.features,
+            quiet=False,
         )
         return evaluate_images(
             features,
@@ -129,10 +133,15 @@ def measure(this: Run) -> None:
     for step, paths in shards.items():
         images = from_npz(paths, hint=AGAIN)
         final = compare(images)  # the last step's is the run's result
-        curve[step] = {"values": dict(final["values"])}
+        curve[step] = point(final)
         if curve_count is not None and curve_count < images.count:
             # the end of the curve, from as many samples as its other points
-            curve[step]["values"] |= compare(images.first(curve_count))["values"]
+            fewer = point(compare(images.first(curve_count)))
+            curve[step] = {
+                "values": curve[step]["values"] | fewer["values"],
+                "intervals": curve[step]["intervals"] | fewer["intervals"],
+                "indicative": [*curve[step]["indicative"], *fewer["indicative"]],
+            }
     protocol = recipes.protocol(experiment, this.task)
     protocol["precision"] = {"training": finetuned["training"]["precision"], "sampling": drawn["precision"]}
     protocol["reference"] |= {"extractor_sha256": extractor.identity, "num_images": reference.count}
@@ -153,6 +162,11 @@ def measure(this: Run) -> None:
         "provenance": provenance(),
     }
     write_json(layout.metrics(this.folder), content)
+
+
+def point(found: dict[str, Any]) -> dict[str, Any]:
+    """What a point of a curve has."""
+    return {key: found[key] for key in ("values", "intervals", "indicative")}
 
 
 def check_samples(images: ImageSet, shape: Sequence[int], num_classes: int) -> None:

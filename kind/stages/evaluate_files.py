@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-from kind.stages.measure_files import Side, read_side
+from kind.errors import UserError
+from kind.stages.measure_files import Side, check_writable, needs_extractor, read_side
 
 FORMAT = 1
 CLASSES_SHOWN = 20
@@ -16,8 +18,11 @@ def evaluate_files(arguments: argparse.Namespace) -> None:
     from kind.artifacts import provenance, write_json
     from kind.evaluation.metrics import compare_sets
 
+    output = arguments.output or default_output(arguments.samples)
+    check_writable(output)
+    check_options(arguments)
     reference = read_side(arguments.reference, arguments)
-    samples = read_side(arguments.samples, arguments, like=reference.features.origin, num_images=arguments.num_samples)
+    samples = read_side(arguments.samples, arguments, like=reference.features.origin, first=arguments.num_samples)
     found = compare_sets(samples.features, reference.features, samples.known_classes)
     warn_of_sizes(samples, reference, found["warnings"])
     origin = samples.features.origin or reference.features.origin
@@ -29,18 +34,58 @@ def evaluate_files(arguments: argparse.Namespace) -> None:
         **found,
         "provenance": provenance(),
     }
-    output = arguments.output or arguments.samples.with_name(f"{arguments.samples.stem}.metrics.json")
+    if arguments.output is None:
+        check_not_another(output, content)
     write_json(output, content)
     print("\n".join(lines(content)))
     print(f"\nwritten: {output}")
 
 
+def default_output(samples: Path) -> Path:
+    """Beside the samples, and of their whole name: cfg-1.5 and cfg-1.25 are two."""
+    samples = samples.resolve()
+    name = samples.name.removesuffix(".npz")
+    return samples.with_name(f"{name}.metrics.json")
+
+
+def check_options(arguments: argparse.Namespace) -> None:
+    """Raises UserError for options that would do nothing."""
+    if any(needs_extractor(path) for path in (arguments.samples, arguments.reference)):
+        return
+    given = [name for name in ("extractor", "weights", "size", "batch_size") if getattr(arguments, name) is not None]
+    if given:
+        listed = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise UserError(f"{listed}: both files hold what is compared, so nothing is extracted", hint="leave it out")
+
+
+def check_not_another(output: Path, content: Mapping[str, Any]) -> None:
+    """Raises UserError where the file that nobody named holds another comparison."""
+    from kind.artifacts import read_json
+
+    if not output.exists():
+        return
+    found = read_json(output)
+    keys = ("samples", "reference", "extractor")
+    if not isinstance(found, dict) or any(found.get(key) != content[key] for key in keys):
+        raise UserError(
+            f"{output}: holds another comparison, which is left as it is",
+            hint="name another file with --output; what was extracted is kept and not extracted again",
+        )
+
+
 def warn_of_sizes(samples: Side, reference: Side, warnings: list[str]) -> None:
     """Images of two sizes go through the extractor's resizing in two ways."""
     shapes = [side.shape for side in (samples, reference)]
-    if None not in shapes and shapes[0][:2] != shapes[1][:2]:
-        ours, theirs = (f"{height} x {width}" for height, width, _ in shapes)
-        warnings.append(f"samples are of {ours}, the reference of {theirs}: the resize moves distances by itself")
+    if None not in shapes and shapes[0] != shapes[1]:
+        ours, theirs = (" x ".join(map(str, shape)) for shape in shapes)
+        warnings.append(f"samples are of {ours}, the reference of {theirs}: that moves distances by itself")
+    labels = None if samples.images is None else samples.images.labels
+    if labels is not None and samples.whole_labels is not None:
+        absent = len(set(samples.whole_labels.tolist()) - set(labels.tolist()))
+        if absent:
+            warnings.append(
+                f"the first {samples.features.count} samples have none of {absent} classes that others have"
+            )
 
 
 def lines(content: Mapping[str, Any]) -> Iterator[str]:

@@ -13,6 +13,8 @@ from kind.errors import UserError
 from kind.weights import WEIGHTS
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from kind.evaluation.feature_sets import FeatureSet, Origin
     from kind.evaluation.features import Extractor
     from kind.evaluation.image_sets import ImageSet
@@ -23,13 +25,14 @@ BATCH_SIZE = 50
 
 
 class Side(NamedTuple):
-    """One of the two sets: its features, the images or the protocol that its file tells, and the classes that the
-    extractor's own classifier knows."""
+    """One of the two sets: its features, the images or the protocol that its file tells, the classes that the
+    extractor's own classifier knows, and the labels of all images where only the first were taken."""
 
     features: FeatureSet
     images: ImageSet | None = None
     protocol: dict[str, Any] | None = None
     known_classes: tuple[str, ...] | None = None
+    whole_labels: np.ndarray | None = None
 
     @property
     def shape(self) -> list[int] | None:
@@ -39,6 +42,8 @@ class Side(NamedTuple):
     def about(self, path: Path) -> dict[str, Any]:
         """What JSON says of it."""
         told = {"decoding": self.images.decoding} if self.images else {"protocol": self.protocol}
+        if self.features.foreign:
+            told["statistics"] = "as the file has them; it does not say which network made them"
         return {"path": str(path), "num_images": self.features.count, "image_shape": self.shape, **told}
 
 
@@ -78,34 +83,45 @@ def read_side(
     arguments: argparse.Namespace,
     *,
     like: Origin | None = None,
-    num_images: int | None = None,
+    first: int | None = None,
     num_vectors: int | None = None,
+    num_images: int = 0,
 ) -> Side:
     """A file of statistics as it is, or images seen by the extractor.
 
     like: how the set that it is compared with was made, whose extractor and batch size count unless others are given.
-    num_images: only so many, the first.  num_vectors: at most so many features are kept, evenly spaced.
+    first: only so many images.  num_vectors, num_images: at most so many are kept, see `measure_images`.
+    Raises UserError, before any image is looked at, where the two could not be compared.
     """
-    from kind.evaluation.feature_sets import measure_images
+    from kind.evaluation.compare import check_same_origin
+    from kind.evaluation.feature_sets import Origin, measure_images
     from kind.evaluation.image_sets import open_images
     from kind.evaluation.reference import load_reference
 
     if holds_statistics(path):
-        if num_images is not None:
-            raise UserError(f"{path}: holds statistics, of which no first {num_images} images can be taken")
+        if first is not None:
+            raise UserError(f"{path}: holds statistics, of which no first {first} images can be taken")
         features, protocol = load_reference(path, "copy or make it again")
         if features.pooled is not None or "arr_0" not in arrays_in(path):
             return Side(features, protocol=protocol)
         return Side(with_vectors(features, path, arguments), protocol=protocol)
     images = open_images(path, arguments.size)
-    if num_images is not None:
-        images = images.first(num_images)
+    whole_labels = images.labels
+    if first is not None:
+        images = images.first(first)
     extractor = find_extractor(arguments, like)
     batch_size = arguments.batch_size or (like.batch_size if like else BATCH_SIZE)
+    check_same_origin(Origin(extractor.name, extractor.identity, batch_size), like, "the reference")
     features = measure_images(
-        images, extractor, batch_size, cache=cache_folder(arguments.cache), num_vectors=num_vectors, quiet=False
+        images,
+        extractor,
+        batch_size,
+        cache=cache_folder(arguments.cache),
+        num_vectors=num_vectors,
+        num_images=num_images,
+        quiet=False,
     )
-    return Side(features, images, known_classes=extractor.class_names)
+    return Side(features, images, known_classes=extractor.class_names, whole_labels=whole_labels)
 
 
 def with_vectors(features: FeatureSet, path: Path, arguments: argparse.Namespace) -> FeatureSet:
@@ -117,6 +133,18 @@ def with_vectors(features: FeatureSet, path: Path, arguments: argparse.Namespace
     folder = cache_folder(arguments.cache)
     seen = measure_images(from_npz([path]), extractor, arguments.batch_size or BATCH_SIZE, cache=folder, quiet=False)
     return replace(features, pooled=seen.pooled, logits=seen.logits, labels=seen.labels, origin=seen.origin)
+
+
+def needs_extractor(path: Path) -> bool:
+    """Whether images must be looked at, or all that can be used is there."""
+    return not holds_statistics(path) or ("protocol" not in arrays_in(path) and "arr_0" in arrays_in(path))
+
+
+def check_writable(path: Path) -> None:
+    """Raises OSError or UserError where a file cannot be written, before hours of work are done for it."""
+    folder = next(parent for parent in path.resolve().parents if parent.exists())
+    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise UserError(f"--output: {path} cannot be written", hint="name a file in a folder that you may write to")
 
 
 def holds_statistics(path: Path) -> bool:
@@ -155,10 +183,11 @@ def find_extractor(arguments: argparse.Namespace, like: Origin | None = None) ->
     device = str(choose_device(arguments.device or "auto", "--device"))
     asked = arguments.extractor or (like.extractor if like else "inception")
     if asked in EXTRACTORS:
-        place = WEIGHTS[asked].place(arguments.weights)
+        weights = WEIGHTS[asked]
+        place = weights.place(arguments.weights, said_by="--weights")
         problem = place.problem()
         if problem:
-            raise UserError(problem, hint=WEIGHTS[asked].ways)
+            raise UserError(problem, hint=weights.ways_by("as --weights"))
         return _load(place.path, device)
     path = Path(asked)
     if not path.is_file():

@@ -68,7 +68,7 @@ def build(context: Context, name: str) -> dict:
     from kind.evaluation.features import load_extractor
     from kind.evaluation.image_sets import from_arrays
     from kind.evaluation.judge import fit_judge, save_judge
-    from kind.evaluation.reference import NUM_VECTORS, save_reference
+    from kind.evaluation.reference import NUM_IMAGES, NUM_VECTORS, save_reference
     from kind.stages.images import load_images, qualified, reference_images
 
     experiment, layout = context.experiment, context.layout
@@ -86,10 +86,11 @@ def build(context: Context, name: str) -> dict:
         experiment.evaluation.batch_size,
         cache=layout.features,
         num_vectors=NUM_VECTORS,
+        num_images=NUM_IMAGES,
         quiet=False,
     )
     protocol = recipes.reference(experiment, name)["protocol"] | {"image_shape": list(images.shape)}
-    save_reference(layout.reference(name), reference, images, protocol)
+    save_reference(layout.reference(name), reference, protocol)
 
     # The judge chooses among all classes of the data set, not only the task's.
     training, test = (load_images(context, task.data, split) for split in ("train", "test"))

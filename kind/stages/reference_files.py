@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from kind.errors import UserError
-from kind.stages.measure_files import read_side
+from kind.stages.measure_files import check_writable, read_side
 
 
 def reference_files(arguments: argparse.Namespace) -> None:
@@ -14,7 +14,9 @@ def reference_files(arguments: argparse.Namespace) -> None:
     if arguments.output.suffix != ".npz":
         raise UserError(f"--output: {arguments.output} must end in .npz")
     num_vectors = NUM_VECTORS if arguments.num_vectors is None else arguments.num_vectors
-    side = read_side(arguments.images, arguments, num_vectors=num_vectors)
+    num_images = NUM_IMAGES if arguments.num_images is None else arguments.num_images
+    check_writable(arguments.output)
+    side = read_side(arguments.images, arguments, num_vectors=num_vectors, num_images=num_images)
     if side.images is None:
         raise UserError(f"{arguments.images}: holds statistics already; a reference is made of images")
     protocol = {
@@ -23,12 +25,11 @@ def reference_files(arguments: argparse.Namespace) -> None:
         "decoding": side.images.decoding,
         "image_shape": list(side.images.shape),
     }
-    num_images = NUM_IMAGES if arguments.num_images is None else arguments.num_images
-    save_reference(arguments.output, side.features, side.images, protocol, num_images)
+    save_reference(arguments.output, side.features, protocol)
     made = side.features.origin
     print(
         f"{arguments.output}: mu, sigma"
         f"{', mu_s, sigma_s' if side.features.spatial_statistics else ''} of {side.features.count:,} images as "
         f"{made.extractor} ({made.identity[:12]}) sees them; {side.features.num_vectors:,} features and "
-        f"{min(num_images, side.features.count):,} images are kept in it"
+        f"{len(side.features.images):,} images are kept in it"
     )

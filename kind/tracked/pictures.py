@@ -14,12 +14,12 @@ LARGEST_REFERENCE = 200e6  # bytes: real images of a larger file are left out ra
 
 def run_picture(samples: Path, reference: Path, title: str, label: str, classes: list[str]) -> bytes:
     """The first samples of each class beside real images."""
-    from kind.reporting.grids import make_panel, read_real
+    from kind.reporting.grids import make_panel, read_shard
 
     shards = sorted(samples.glob("shard_*.npz"))
     panels = [make_panel(label, ((_first(path, "arr_0"), _first(path, "arr_1")) for path in shards), classes)]
     if reference.stat().st_size < LARGEST_REFERENCE:
-        panels.insert(0, make_panel("real", [read_real(reference)], classes))
+        panels.insert(0, make_panel("real", [read_shard(reference)], classes))
     return _grid(title, panels, classes)
 
 

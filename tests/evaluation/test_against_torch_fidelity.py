@@ -7,8 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from kind.evaluation.features import Features, load_extractor
-from kind.evaluation.frechet import frechet_distance, gaussian_statistics
+from kind.evaluation.feature_sets import FeatureSet, measure_images
+from kind.evaluation.features import load_extractor
+from kind.evaluation.frechet import frechet_distance
+from kind.evaluation.image_folders import from_folder
 from kind.evaluation.inception_score import inception_score
 from kind.evaluation.kernel_distance import kernel_distance
 
@@ -30,10 +32,9 @@ def folders(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def ours(folders, inception_path) -> list[Features]:
+def ours(folders, inception_path) -> list[FeatureSet]:
     extractor = load_extractor(inception_path)
-    images = [np.stack([np.asarray(Image.open(path)) for path in sorted(folder.iterdir())]) for folder in folders]
-    return [extractor.extract(one, BATCH) for one in images]
+    return [measure_images(from_folder(folder), extractor, BATCH) for folder in folders]
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,7 @@ def theirs(folders, inception_path) -> dict[str, float]:
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
 def test_fid(ours, theirs):
-    found = frechet_distance(*(gaussian_statistics(features.pooled) for features in ours))
+    found = frechet_distance(*(features.pooled_statistics for features in ours))
     assert found == pytest.approx(theirs["frechet_inception_distance"], rel=1e-6)
 
 

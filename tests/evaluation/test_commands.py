@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -106,12 +108,14 @@ def test_statistics_alone_give_distances_alone(files, network, capsys):
         evaluated("samples.npz", "real.npz", *network),
         evaluated("of_samples_alone.npz", "reference_alone.npz"),
     )
-    assert [*values(whole, "fd_").values()] == [*values(alone, "fid_").values()]
-    assert [*values(whole, "sfd_").values()] == [*values(alone, "sfid_").values()]
-    assert {name for name, value in alone["values"].items() if value is not None} == {
-        "fid_unknown_vs_unknown", "sfid_unknown_vs_unknown",
+    assert [*values(whole, "fd_").values()] == [*values(alone, "fd_").values()]
+    assert [*values(whole, "sfd_").values()] == [*values(alone, "sfd_").values()]
+    assert set(alone["values"]) == {
+        "fd_unknown_unknown_vs_unknown", "sfd_unknown_unknown_vs_unknown",
     }  # fmt: skip
-    assert "statistics alone" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "statistics alone" in said
+    assert said.count("does not say which network made its mu and sigma: unknown") == 2
 
 
 def test_features_are_kept_and_not_made_again(files, network, monkeypatch):
@@ -129,6 +133,51 @@ def test_few_images_are_marked(files, network, capsys):
     assert capsys.readouterr().out.count("INDICATIVE ONLY") == 3
 
 
+def test_adms_files_are_compared_by_their_statistics_and_their_images(files, inception_path, capsys):
+    """mu, sigma, mu_s, sigma_s of all images, and some images for the rest: VIRTUAL_imagenet256_labeled.npz is so."""
+    weights = ["--weights", str(inception_path), "--batch-size", "4"]
+    rng = np.random.default_rng(0)
+    for name in ("all", "samples"):
+        np.savez(f"{name}.npz", arr_0=rng.integers(0, 256, (12, 16, 16, 3), dtype=np.uint8))
+    assert main(["reference", "all.npz", *weights, "--output", "ours.npz"]) == 0
+    with np.load("ours.npz") as arrays:
+        np.savez(
+            "adm.npz", arr_0=arrays["arr_0"][:6], **{key: arrays[key] for key in ("mu", "sigma", "mu_s", "sigma_s")}
+        )
+    direct, found = evaluated("samples.npz", "all.npz", *weights), evaluated("samples.npz", "adm.npz", *weights)
+    for name in ("fid", "sfid"):
+        assert found["values"][f"{name}_12_vs_unknown"] == direct["values"][f"{name}_12_vs_12"]
+    assert {"kid_12_vs_6", "precision_12_vs_6", "recall_12_vs_6", "is_12"} <= set(found["values"])
+    assert found["reference"]["statistics"].startswith("as the file has them")
+    assert "adm.npz does not say which network made its mu and sigma: taken to be Inception" in capsys.readouterr().out
+
+
+def test_sizes_that_differ_are_said(files, inception_path, capsys):
+    weights = ["--weights", str(inception_path), "--batch-size", "4"]
+    rng = np.random.default_rng(0)
+    for name, shape in (("small", (16, 16, 3)), ("large", (20, 24, 3))):
+        (files / name).mkdir()
+        for index in range(4):
+            Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)).save(files / name / f"{index}.png")
+    found = evaluated("small", "large", *weights)
+    assert any("16 x 16 x 3, the reference of 20 x 24 x 3" in warning for warning in found["warnings"])
+    found = evaluated("small", "large", *weights, "--size", 16)
+    assert not any("the reference of" in warning for warning in found["warnings"])
+    assert found["reference"]["decoding"] == "centre crop and resize to 16 x 16"
+    capsys.readouterr()
+
+
+def test_where_it_writes_unasked(files, network, capsys):
+    for name in ("cfg-1.5", "cfg-1.25"):
+        (files / "samples_shards").rename(files / name) if name == "cfg-1.5" else shutil.copytree("cfg-1.5", name)
+        assert main(["evaluate", name, "real.npz", *network]) == 0
+        assert read_json(f"{name}.metrics.json")["samples"]["path"] == name
+    assert main(["evaluate", "cfg-1.5", "real.npz", *network]) == 0, "the same again may replace it"
+    capsys.readouterr()
+    assert main(["evaluate", "cfg-1.5", "samples.npz", *network]) == 2
+    assert "cfg-1.5.metrics.json: holds another comparison" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -138,7 +187,10 @@ def test_few_images_are_marked(files, network, capsys):
         (["evaluate", "--experiment", "smoke", "--size", "8"], "images and an experiment"),
         (["evaluate", "nowhere.npz", "real.npz", "--extractor", "{}"], "nowhere.npz: no such file or folder"),
         (["evaluate", "samples.npz", "real.npz", "--extractor", "dino"], "no file dino"),
-        (["evaluate", "samples.npz", "real.npz", "--weights", "w.pth"], "w.pth does not exist"),
+        (["evaluate", "samples.npz", "real.npz", "--weights", "w.pth"], "--weights: w.pth does not exist"),
+        (["evaluate", "samples.npz", "alone.npz", "--extractor", "{}"], "does not say which network made"),
+        (["evaluate", "alone.npz", "alone.npz", "--size", "8"], "--size: both files hold what is compared"),
+        (["evaluate", "samples.npz", "real.npz", "--output", "nowhere.npz/x.json"], "--output"),
         (["evaluate", "samples.npz", "real.npz"], "python -m kind fetch inception"),
         (["evaluate", "samples.npz", "labels.npz", "--extractor", "{}"], "it holds labels"),
         (["evaluate", "samples.npz", "cut.npz", "--extractor", "{}"], "cut.npz: not a whole npz file"),
@@ -158,6 +210,8 @@ def test_a_mistake_is_one_message(files, network, capsys, monkeypatch, arguments
     np.savez("labels.npz", labels=np.zeros(3))
     (files / "cut.npz").write_bytes((files / "real.npz").read_bytes()[:-40])
     main(["reference", "real.npz", *network, "--output", "reference.npz"])
+    with np.load("reference.npz") as arrays:
+        np.savez("alone.npz", mu=arrays["mu"], sigma=arrays["sigma"])
     before = sorted(path.name for path in files.iterdir())
     capsys.readouterr()
     assert main([argument.format(network[1]) for argument in arguments]) == 2

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from kind.errors import UserError
 from kind.evaluation import feature_sets
-from kind.evaluation.feature_sets import evenly_spaced, measure_images
+from kind.evaluation.feature_sets import drawn, measure_images
 from kind.evaluation.image_sets import ImageSet, from_arrays
 
 
@@ -38,11 +40,11 @@ class Counting:
     def __getattr__(self, name):
         return getattr(self.extractor, name)
 
-    def extract(self, images, batch_size):
+    def extract(self, images, batch_size, progress=None):
         if self.stop_after is not None and self.seen >= self.stop_after:
             raise KeyboardInterrupt
         self.seen += len(images)
-        return self.extractor.extract(images, batch_size)
+        return self.extractor.extract(images, batch_size, progress)
 
 
 def test_one_pass_gives_what_extracting_and_fitting_gives(images, extractor, digits):
@@ -100,14 +102,56 @@ def test_a_damaged_kept_block_is_made_again(images, extractor, tmp_path):
         np.testing.assert_array_equal(measure_images(images, extractor, 32, cache=tmp_path).pooled, first.pooled)
 
 
-def test_fewer_vectors_than_images_are_evenly_spaced(images, extractor, small_blocks):
+def test_fewer_vectors_and_images_are_a_draw(images, extractor, small_blocks):
     whole, fewer = measure_images(images, extractor, 32), measure_images(images, extractor, 32, num_vectors=100)
-    kept = evenly_spaced(images.count, 100)
-    assert (len(kept), kept[0], fewer.num_vectors, fewer.count) == (100, 0, 100, images.count)
-    assert set(np.diff(kept)) <= {images.count // 100, images.count // 100 + 1}
+    kept = drawn(images.count, 100)
+    assert (len(set(kept.tolist())), fewer.num_vectors, fewer.count) == (100, 100, images.count)
     np.testing.assert_array_equal(fewer.pooled, whole.pooled[kept])
     np.testing.assert_array_equal(fewer.labels, whole.labels[kept])
     np.testing.assert_array_equal(fewer.pooled_statistics.sigma, whole.pooled_statistics.sigma, "of all images")
+
+
+def test_kept_images_are_taken_in_the_same_pass(images, extractor, small_blocks):
+    found = measure_images(images, extractor, 32, num_images=70)
+    kept = drawn(images.count, 70)
+    np.testing.assert_array_equal(found.images, images.read_all()[kept])
+    np.testing.assert_array_equal(found.image_labels, images.labels[kept])
+    assert len(measure_images(images, extractor, 32).images) == 0
+
+
+@pytest.mark.parametrize("period", [2, 10, 97])
+def test_a_draw_has_all_classes_whatever_their_order(period):
+    going_round = np.arange(20_000) % period
+    for labels in (going_round, np.sort(going_round)):
+        counts = np.bincount(labels[drawn(20_000, 5_000)], minlength=period)
+        assert counts.min() > 0.6 * 5_000 / period
+
+
+def test_pixels_are_not_all_held_at_once(extractor, small_blocks):
+    """82 MB of images that are made as they are asked for."""
+
+    def blocks():
+        for index in range(320):
+            yield np.full((1000, 16, 16, 1), index % 256, np.uint8)
+
+    images = ImageSet("lazy", 320_000, (16, 16, 1), (blocks,))
+    network = replace(extractor, network=_Constant(extractor.network), image_shape=None)
+    tracemalloc.start()
+    try:
+        measure_images(images, network, 64, num_vectors=100)
+        assert tracemalloc.get_traced_memory()[1] < 20e6
+    finally:
+        tracemalloc.stop()
+
+
+class _Constant:
+    """Features that cost nothing."""
+
+    def __init__(self, network):
+        self.network = network
+
+    def __call__(self, images):
+        return tuple(images.new_zeros(len(images), size, dtype=torch.float32) for size in (4, 4, 4))
 
 
 def test_one_image_makes_no_set(extractor, digits):

@@ -61,6 +61,14 @@ def test_60_digits_give_the_same_where_features_have_very_different_scales():
     assert frechet_distance(a, a) < 1e-12 * np.trace(a.sigma)
 
 
+@pytest.mark.parametrize("condition", [10, 6e6])
+def test_nearly_equal_covariances_are_told_apart(condition):
+    """The distance is 1e-8 of the traces: an error that would not be seen elsewhere is all of it here."""
+    spectrum = np.geomspace(10, 10 / condition, 60)
+    a, b = (Statistics(np.zeros(60), covariance(spectrum * scale, 13), 0) for scale in (1.0, 1.0002))
+    assert frechet_distance(a, b) == pytest.approx(spectrum.sum() * (np.sqrt(1.0002) - 1) ** 2, rel=5e-7)
+
+
 @pytest.mark.parametrize(("first_rank", "second_rank"), [(3, 3), (3, 12), (1, 7), (12, 5)])
 def test_covariances_of_any_rank(first_rank, second_rank):
     """F F^T of factors of whole numbers, so that the covariances are exact and of that rank."""

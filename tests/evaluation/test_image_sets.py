@@ -122,14 +122,26 @@ def test_a_folder_of_images_is_what_its_files_show(tmp_path):
     assert (found.labels, found.class_names, found.shape) == (None, None, (6, 5, 3))
 
 
-def test_folders_in_it_are_classes_in_natural_order(tmp_path):
-    images = pictures(4)
-    for name, image in zip(("10/a", "2/b", "2/a", "1/a"), images, strict=True):
+def test_folders_in_it_are_classes_that_take_turns(tmp_path):
+    """Numbered as torchvision's ImageFolder does: whoever wrote labels by it means the same classes."""
+    from torchvision.datasets import ImageFolder
+
+    images = pictures(5)
+    for name, image in zip(("10/a", "2/10", "2/9", "1/a", "2/11"), images, strict=True):
         png(tmp_path / f"{name}.png", image)
     found = open_images(tmp_path)
-    assert found.class_names == ("1", "2", "10")
-    assert found.labels.tolist() == [0, 1, 1, 2]
-    np.testing.assert_array_equal(found.read_all(), images[[3, 2, 1, 0]])
+    assert list(found.class_names) == ImageFolder(tmp_path).classes == ["1", "10", "2"]
+    assert found.labels.tolist() == [0, 1, 2, 2, 2]
+    np.testing.assert_array_equal(found.read_all(), images[[3, 0, 2, 1, 4]])
+
+
+def test_one_grey_file_does_not_make_a_folder_grey(tmp_path):
+    png(tmp_path / "0.png", pictures(1)[0])
+    colour = pictures(1, (8, 8, 3))[0]
+    png(tmp_path / "1.png", colour)
+    found = from_folder(tmp_path)
+    assert found.shape == (8, 8, 3)
+    np.testing.assert_array_equal(found.read_all()[1], colour)
 
 
 def test_images_of_several_sizes_need_a_size(tmp_path):

@@ -65,7 +65,7 @@ class TinyResults:
         protocol, final = recipes.protocol(self.experiment, task), self.experiment.finetune.steps
         reference = self.layout.reference(task)
         if not reference.is_file():
-            self.images(reference, 24, len(self.experiment.tasks[task].classes), "labels", 1)
+            self.images(reference, 24, len(self.experiment.tasks[task].classes), "arr_1", 1)
         of_samples = digest([recipe, recipes.sample(self.experiment, task, label, seed), task, label, seed])
         value = 0.1 + int(of_samples, 16) % 1000 / 1000
         write_json(self.layout.metrics(folder), {
