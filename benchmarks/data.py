@@ -5,7 +5,7 @@ what a training step eats.
 
 Files are JPEGs of 500 x 375, about ImageNet's, cropped to 256 x 256; all ways crop alike and leave all pixels in an
 array, `prepare` on disk and with checksums.  The forms take turns and the best of each counts.  Files are in the page
-cache: disks are not measured.
+cache: disks are not measured.  Workers import this file again, so that torch is imported where it is used.
 """
 
 from __future__ import annotations
@@ -22,21 +22,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-import torch
 from PIL import Image
-from torch.utils.data import DataLoader
-from torchvision.datasets import ImageFolder
 
 from kind.data.prepared import StoredImages
 from kind.data.preparing import prepare
-from kind.diffusion import Diffusion
 from kind.images import centre_crop
-from kind.models.dit import DiT, DiTConfig
-from kind.models.presets import PRESETS
-from kind.params import Training
-from kind.random_streams import batch_indices
-from kind.read_ahead import ReadAhead
-from kind.training import Plan, train
 
 SIZE = 256
 # What each model is trained on: side and channels of its images, batch, steps to time.  S/2 has as many tokens as with
@@ -102,6 +92,9 @@ def as_array(image: Image.Image) -> np.ndarray:
 
 
 def loader(tree: Path, options: argparse.Namespace) -> None:
+    from torch.utils.data import DataLoader
+    from torchvision.datasets import ImageFolder
+
     pixels, row = np.empty((options.images, SIZE, SIZE, 3), dtype=np.uint8), 0
     for images, _ in DataLoader(ImageFolder(tree, transform=as_array), batch_size=32, num_workers=options.workers):
         pixels[row : row + len(images)] = images.numpy()
@@ -110,7 +103,7 @@ def loader(tree: Path, options: argparse.Namespace) -> None:
 
 def prepare_once(tree: Path, out: Path, workers: int) -> None:
     shutil.rmtree(out, ignore_errors=True)
-    with contextlib.redirect_stderr(io.StringIO()):
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         prepare("folder", {"path": str(tree), "size": SIZE}, SPLIT, out, workers=workers)
 
 
@@ -136,6 +129,11 @@ def stored(folder: Path, side: int, channels: int, count: int) -> StoredImages:
 
 def reading(images: StoredImages, batch: int, steps: int, repeats: int) -> float:
     """Samples per second of the reader alone, with nothing computed while it reads."""
+    import torch
+
+    from kind.random_streams import batch_indices
+    from kind.read_ahead import ReadAhead
+
     ahead, best = ReadAhead(images, torch.device("cpu")), 0.0
     for repeat in range(repeats):
         chosen = [batch_indices(len(images), batch, repeat * steps + step, 0) for step in range(steps + 1)]
@@ -148,6 +146,14 @@ def reading(images: StoredImages, batch: int, steps: int, repeats: int) -> float
 
 def appetite(preset: str, side: int, channels: int, batch: int, steps: int, state: Path, repeats: int) -> float:
     """Samples per second of the training loop of a dense model whose images are in memory."""
+    import torch
+
+    from kind.diffusion import Diffusion
+    from kind.models.dit import DiT, DiTConfig
+    from kind.models.presets import PRESETS
+    from kind.params import Training
+    from kind.training import Plan, train
+
     images = torch.randint(256, (64, channels, side, side), dtype=torch.uint8)
     labels, best = torch.zeros(64, dtype=torch.int64), 0.0
     for _ in range(repeats):

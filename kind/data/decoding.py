@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -31,7 +32,7 @@ from kind.errors import UserError
 from kind.images import BadImage, fit, open_image
 from kind.progress import Progress
 
-BLOCK = 256  # rows: what a kill may cost each worker, some seconds
+BLOCK = 64  # rows: what a kill may cost each worker, less than a second
 
 
 class Block(NamedTuple):
@@ -171,6 +172,11 @@ def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     )
     try:
         yield pool
+    except BrokenProcessPool:
+        raise UserError(
+            "a process that decodes images was ended from outside, most likely for want of memory",
+            hint="run the same command again, which goes on where it stopped, with fewer --workers (compute.workers)",
+        )
     finally:
         pool.shutdown(cancel_futures=True)
 
