@@ -16,6 +16,7 @@ import pytest
 from image_tree import jpeg, make_tree, picture, tar_of, tars_of_classes, write
 from PIL import Image
 
+from kind import checksums
 from kind.artifacts import sha256
 from kind.data import decoding
 from kind.data.prepared import load_split, read_manifest
@@ -81,6 +82,23 @@ def test_grey_images_and_a_cap(tree, tmp_path):
     manifest = prepared(tmp_path / "out", tree, channels=1, images_per_class=4, seed=1)
     assert manifest["image_shape"] == [8, 8, 1] and manifest["notes"]["num_left_out"] == 12
     assert sum(sum(counts.values()) for counts in manifest["counts"].values()) == 8
+
+
+def test_a_large_array_is_hashed_once_for_all_who_read_it(tree, tmp_path, monkeypatch):
+    computed, plain = [], checksums._computed
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(checksums, "LARGE", 3000)  # the array has 3,968 bytes, the index 700
+    monkeypatch.setattr(checksums, "REST", 0.05)
+    monkeypatch.setattr(checksums, "_computed", lambda path: computed.append(path.name) or plain(path))
+    prepared(tmp_path / "out", tree)
+    for split in SPLITS:
+        load_split(tmp_path / "out", split)
+    assert [name for name in computed if "images" in name] == [".images.npy"]
+    with open(tmp_path / "out" / "images.npy", "r+b") as handle:
+        handle.seek(-1, os.SEEK_END)
+        handle.write(b"x")
+    with pytest.raises(UserError, match="sha256 differs"):
+        load_split(tmp_path / "out", "train")
 
 
 # --- bad files ------------------------------------------------------------------------------------------------
