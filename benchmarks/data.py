@@ -6,7 +6,7 @@ what a training step eats.
 Files are JPEGs of 500 x 375, about ImageNet's, cropped to 256 x 256; all ways crop alike and leave all pixels in an
 array, `prepare` on disk and with checksums.  The forms take turns and the best of each counts; on a busy machine CPU
 time says more than the clock.  Files are in the page cache: disks are not measured.  Workers import this file again, so
-that torch is imported where it is used.
+that what they do not need is imported where it is used.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ import numpy as np
 from PIL import Image
 
 from kind.data.prepared import StoredImages
-from kind.data.preparing import prepare
 from kind.images import centre_crop
 
 SIZE = 256
@@ -115,6 +114,8 @@ def loader(tree: Path, options: argparse.Namespace) -> None:
 
 
 def prepare_once(tree: Path, out: Path, workers: int) -> None:
+    from kind.data.preparing import prepare
+
     shutil.rmtree(out, ignore_errors=True)
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         prepare("folder", {"path": str(tree), "size": SIZE}, SPLIT, out, workers=workers)

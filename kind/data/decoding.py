@@ -23,14 +23,16 @@ from dataclasses import dataclass, field
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from kind.artifacts import naming, write_text
 from kind.data.files import Item, read_bytes, stamp_of
-from kind.data.sources import Listing
 from kind.errors import UserError
 from kind.images import BadImage, fit, open_image
 from kind.progress import Progress
+
+if TYPE_CHECKING:
+    from kind.data.sources import Listing
 
 BLOCK = 64  # rows: what a kill may cost each worker, less than a second
 
