@@ -78,9 +78,6 @@ def open_image(content: bytes, *, channels: int, name: str, background: int = WH
             image = Image.open(io.BytesIO(content), formats=tuple(FORMATS))
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
-            if image.format == "PNG":
-                image.verify()  # its checksums, which decoding leaves out
-                image = Image.open(io.BytesIO(content), formats=("PNG",))
             image.load()
             turn = UPRIGHT.get(image.getexif().get(ORIENTATION))
             image = _composited(_eight_bits(image), background).convert("L" if channels == 1 else "RGB")

@@ -69,6 +69,7 @@ def test_the_overview_imports_not_even_pydantic():
     [
         ("kind.artifacts", HEAVY | {"safetensors"}),
         ("kind.data.prepared", HEAVY),
+        ("kind.data.decoding", HEAVY | {"pydantic"}),  # which every worker imports
         ("kind.params.file", HEAVY),
         ("kind.evaluation.features", HEAVY - {"numpy"}),
     ],

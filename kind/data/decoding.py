@@ -17,21 +17,24 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from kind.artifacts import naming, write_text
 from kind.data.files import Item, read_bytes, stamp_of
-from kind.data.sources import Listing
 from kind.errors import UserError
 from kind.images import BadImage, fit, open_image
 from kind.progress import Progress
 
-BLOCK = 256  # rows: what a kill may cost each worker, some seconds
+if TYPE_CHECKING:
+    from kind.data.sources import Listing
+
+BLOCK = 64  # rows: what a kill may cost each worker, less than a second
 
 
 class Block(NamedTuple):
@@ -171,6 +174,11 @@ def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     )
     try:
         yield pool
+    except BrokenProcessPool:
+        raise UserError(
+            "a process that decodes images was ended from outside, most likely for want of memory",
+            hint="run the same command again, which goes on where it stopped, with fewer --workers (compute.workers)",
+        )
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -21,6 +21,9 @@ Name = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) is
 ClassNames = Annotated[list[Name], Field(min_length=1)]
 
 
+SHOWN = 20  # wrong rows in a message
+
+
 class FileOptions(SourceOptions):
     """path: a folder, a tar or a zip.  size: side in pixels; pictures are cropped as ADM does it.
 
@@ -96,7 +99,8 @@ def labels_by_csv(
         key, label = row[file_column].strip().removeprefix("./"), row[label_column].strip()
         split = row[split_column].strip() if split_column else None
         if key not in by_key:
-            problems.append(f"line {line}: no image {key!r}{nearest(key, by_key) if len(by_key) < 10_000 else ''}")
+            close = nearest(key, by_key) if len(by_key) < 10_000 and len(problems) < SHOWN else ""  # it takes long
+            problems.append(f"line {line}: no image {key!r}{close}")
         elif not label:
             problems.append(f"line {line}: {key!r} has no label")
         elif split is not None and split not in SPLITS:
@@ -105,8 +109,8 @@ def labels_by_csv(
             labelled.append(Labelled(by_key[key], label, None if split is None else SPLITS.index(split)))
     problems += [f"{key!r} is named twice" for key in repeated(entry.item.key for entry in labelled)]
     if problems:
-        more = f"\n  and {len(problems) - 20} more" if len(problems) > 20 else ""
-        lines = "\n  ".join(problems[:20])
+        more = f"\n  and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+        lines = "\n  ".join(problems[:SHOWN])
         raise UserError(f"{table}:\n  {lines}{more}", hint="mend these rows; files are named as seen from `path`")
     return sorted(labelled, key=lambda entry: entry.item.key)
 

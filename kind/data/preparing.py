@@ -79,6 +79,7 @@ def prepare(
         )
     work = _Work(Path(state or folder))
     if source.listing is not None:
+        print(f"prepare {source_name}: looking for image files", flush=True)
         raw, rows = None, _decode(source.listing(checked_options), work, workers, source_name)
     else:
         raw = source.load(checked_options)
@@ -139,6 +140,8 @@ def _save(path: Path, images: np.ndarray) -> str:
 def _decode(listing: Listing, work: _Work, workers: int, source: str) -> _Rows:
     """Raises UserError that lists the bad files, where they are not to be skipped."""
     import numpy as np
+    import PIL
+    from PIL import features
 
     decoded = decode_files(listing, work.images, work.log, workers, f"prepare {source}")
     names = [item.key for item in listing.items]
@@ -154,7 +157,8 @@ def _decode(listing: Listing, work: _Work, workers: int, source: str) -> _Rows:
         )
     labels = np.array(listing.labels, dtype=np.int64)
     labels[list(decoded.bad)] = -1
-    facts = {"num_bad": len(bad), "bad": shown, "num_upscaled": decoded.upscaled, "notes": listing.notes}
+    facts = {"num_bad": len(bad), "bad": shown, "num_upscaled": decoded.upscaled}
+    facts["notes"] = {**listing.notes, "pillow": PIL.__version__, "libjpeg-turbo": features.version("libjpeg_turbo")}
     shape = (listing.size, listing.size, listing.channels)
     return _Rows(shape, labels, decoded.digests, listing.class_names, names, listing.splits, facts)
 

@@ -16,6 +16,7 @@ import pytest
 from image_tree import jpeg, make_tree, picture, tar_of, tars_of_classes, write
 from PIL import Image
 
+from kind import checksums
 from kind.artifacts import sha256
 from kind.data import decoding
 from kind.data.prepared import load_split, read_manifest
@@ -66,6 +67,7 @@ def test_every_file_is_a_row_with_its_class(tree, tmp_path):
     manifest = read_manifest(tmp_path / "out")
     assert manifest["classes"] == ["a", "b"] and manifest["counts"]["train"] == {"a": 6, "b": 4}
     assert manifest["image_shape"] == [8, 8, 3] and manifest["options"]["path"] == str(tree)
+    assert manifest["notes"]["num_files"] == 20 and {"files_sha256", "pillow", "libjpeg-turbo"} < set(manifest["notes"])
     assert (manifest["num_bad"], manifest["num_upscaled"], manifest["num_copies"]) == (0, 0, 0)
     assert manifest["sha256"] == {name: sha256(tmp_path / "out" / name) for name in ("images.npy", "index.npz")}
 
@@ -80,6 +82,23 @@ def test_grey_images_and_a_cap(tree, tmp_path):
     manifest = prepared(tmp_path / "out", tree, channels=1, images_per_class=4, seed=1)
     assert manifest["image_shape"] == [8, 8, 1] and manifest["notes"]["num_left_out"] == 12
     assert sum(sum(counts.values()) for counts in manifest["counts"].values()) == 8
+
+
+def test_a_large_array_is_hashed_once_for_all_who_read_it(tree, tmp_path, monkeypatch):
+    computed, plain = [], checksums._computed
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(checksums, "LARGE", 3000)  # the array has 3,968 bytes, the index 700
+    monkeypatch.setattr(checksums, "REST", 0.05)
+    monkeypatch.setattr(checksums, "_computed", lambda path: computed.append(path.name) or plain(path))
+    prepared(tmp_path / "out", tree)
+    for split in SPLITS:
+        load_split(tmp_path / "out", split)
+    assert [name for name in computed if "images" in name] == [".images.npy"]
+    with open(tmp_path / "out" / "images.npy", "r+b") as handle:
+        handle.seek(-1, os.SEEK_END)
+        handle.write(b"x")
+    with pytest.raises(UserError, match="sha256 differs"):
+        load_split(tmp_path / "out", "train")
 
 
 # --- bad files ------------------------------------------------------------------------------------------------
@@ -128,6 +147,18 @@ def test_all_bad_files_are_listed_and_mending_them_is_enough(tree, tmp_path, sma
     assert "going on after 21 of 31 images" in capsys.readouterr().out  # without the blocks that had bad files
     assert mended["num_bad"] == 0 and mended["sha256"] == prepared(tmp_path / "anew", tree)["sha256"]
     assert list(state.iterdir()) == []
+
+
+def test_a_bad_file_is_tried_again_though_nothing_of_it_seems_to_have_changed(tree, tmp_path):
+    """What was in the way may not show in size and time: a right to read, a network."""
+    path = tree / "a" / "a_3.JPEG"
+    whole, times = path.read_bytes(), path.stat()
+    path.write_bytes(b"x" * len(whole))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    refused(tmp_path / "out", tree, state=tmp_path / "state")
+    path.write_bytes(whole)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert prepared(tmp_path / "out", tree, state=tmp_path / "state")["num_bad"] == 0
 
 
 def test_bad_files_are_left_out_and_counted(tree, tmp_path):
@@ -233,6 +264,25 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_bytes(tmp_path, monkeypatch
     resumed = prepared(tmp_path / "out", tree, state=state)
     assert f"going on after {len(known)} of 20 images" in capsys.readouterr().out
     assert resumed["sha256"] == prepared(tmp_path / "undisturbed", tree)["sha256"]
+
+
+def test_a_worker_that_is_ended_from_outside_is_one_message(tree, tmp_path, monkeypatch, small_blocks):
+    """As by the kernel, where memory runs out."""
+
+    class Broken:
+        def __init__(self, *_, **__):
+            pass
+
+        def submit(self, *_):
+            raise decoding.BrokenProcessPool
+
+        def shutdown(self, **_):
+            pass
+
+    monkeypatch.setattr(decoding, "ProcessPoolExecutor", Broken)
+    assert "was ended from outside" in refused(tmp_path / "out", tree, workers=2)
+    monkeypatch.undo()
+    assert prepared(tmp_path / "out", tree)["num_bad"] == 0
 
 
 @pytest.mark.parametrize("change", ["a file", "the size", "the list of files", "the array is gone"])

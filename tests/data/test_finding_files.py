@@ -33,6 +33,15 @@ def test_a_folder_gives_its_files(tree):
     assert contents(tree) == expected(tree) and len(expected(tree)) == 6
 
 
+def test_tars_in_a_tar_need_no_end_of_their_own(tree, tmp_path):
+    """Some programs leave the two empty blocks out; the next header is the outer tar's."""
+    tars = tars_of_classes(tree, tmp_path / "tars")
+    for path in tars.iterdir():
+        content = path.read_bytes().rstrip(b"\0")
+        path.write_bytes(content + b"\0" * (-len(content) % 512))
+    assert contents(tar_of(tars, tmp_path / "a.tar")) == expected(tree)
+
+
 @pytest.mark.parametrize("form", ["tar", "zip", "stored zip", "folder of tars", "tar of tars", "folder of zips"])
 def test_an_archive_of_a_tree_is_the_tree(tree, tmp_path, form):
     if form == "tar":
