@@ -11,6 +11,7 @@ import pytest
 from kind import recipes
 from kind.data.sources import SOURCES
 from kind.params.class_sets import class_sets
+from kind.params.messages import told_apart
 
 GLYPHS = {"source": "glyphs611", "options": {"images_per_class": 20}}
 SETS = SOURCES["glyphs611"].class_sets(SOURCES["glyphs611"].options())
@@ -134,3 +135,11 @@ def test_classes_shared_with_tuning_are_found_after_lists_are_made(complain):
     message = complain(**naming(tune=tune), **{"finetune.learning_rate": ...})
     (line,) = [line for line in message.splitlines() if "also in tasks.novel.classes" in line]
     assert "tune.tasks.practice.classes" in line
+
+
+def test_two_long_lists_are_told_apart_in_short():
+    many = [f"c{index}" for index in range(150)]
+    assert told_apart(["a", 1], ["a"]) == ("a, 1", "a")
+    assert told_apart(many, [*many[:-1], "x"]) == ("150, among them c149", "150, among them x")
+    assert told_apart(many, many[:20])[1] == "20, in another order or all of the other's"
+    assert len(" ".join(told_apart(many, [f"d{index}" for index in range(150)]))) < 200
