@@ -185,6 +185,18 @@ def test_check_says_what_would_run(call):
     assert (code, out) == (0, "small.yaml: in order (2 tasks, 4 methods, 16 runs)\n")
 
 
+def test_check_says_which_classes_a_set_is(call, tmp_path):
+    text = (tmp_path / "small.yaml").read_text()
+    text = text.replace("  letters: {source: letters, options: {classes: [A, C, E], images_per_class: 40}}",
+                        "  letters: {source: glyphs611, options: {part: georgian, images_per_class: 40}}")  # fmt: skip
+    (tmp_path / "small.yaml").write_text(text.replace("classes: [A, C, E]", "classes: {of: all, count: 20}"))
+    code, out, _ = call("check", "--experiment", "small.yaml")
+    first, line = out.splitlines()
+    assert (code, first) == (0, "small.yaml: in order (2 tasks, 4 methods, 16 runs)")
+    assert line.startswith("  tasks.shift: letters, 20 of the 43 classes of the set all: ")
+    assert line.endswith(", ... (20 in all)") and line.count(",") == 13
+
+
 def test_check_lists_what_the_machine_lacks(call, tmp_path):
     text = (tmp_path / "small.yaml").read_text()
     text = text.replace("{type: trained, name: digits}", "{type: inception, weights_path: /nowhere/w.pth}")

@@ -94,7 +94,9 @@ class Checks:
         fractions = self._fractions(name)
         if fractions is None:
             return {}
-        return {label: split_sizes(count, fractions) for label, count in self.counts.get(name, {}).items()}
+        counts = self.counts.get(name, {})
+        sizes = {count: split_sizes(count, fractions) for count in set(counts.values())}  # most classes have one count
+        return {label: sizes[count] for label, count in counts.items()}
 
     def _model(self) -> Iterator[str]:
         shape = self._shape()

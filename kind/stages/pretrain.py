@@ -50,6 +50,7 @@ def train(context: Context, name: str, job: Job) -> dict:
     from kind.models.factorized import factorize
     from kind.params import Sampling
     from kind.random_streams import derive_seed
+    from kind.reporting.grids import shown_classes
     from kind.sampling import balanced_labels, sample_images
     from kind.stages.expected import check_backbone
     from kind.stages.images import load_images
@@ -97,7 +98,8 @@ def train(context: Context, name: str, job: Job) -> dict:
         for key, parameter in model.named_parameters():
             parameter.copy_(outcome.averaged[settings.steps][key])
     save_backbone(layout.backbone_model(name), model, classes, diffusion)
-    labels = balanced_labels(PREVIEW_PER_CLASS * len(classes), len(classes))
+    shown = torch.tensor(shown_classes(len(classes), config.image_size))  # more would cost and not be seen
+    labels = shown[balanced_labels(PREVIEW_PER_CLASS * len(shown), len(shown))]
     protocol = Sampling(**PREVIEW, num_samples=len(labels))
     images = sample_images(
         model, diffusion, protocol, labels, settings.seed, null_gate=null_gate, label=f"preview {name}"

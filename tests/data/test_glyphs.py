@@ -25,6 +25,7 @@ from kind.data.glyphs.merging import (
     unite,
     unite_twins,
 )
+from kind.data.glyphs.sheet import sheet
 from kind.data.glyphs.table import MERGES, TABLE, classes_of
 from kind.data.preparing import prepare
 from kind.data.sources import SOURCES, glyphs611
@@ -247,6 +248,14 @@ def test_a_classifier_knows_held_out_pictures_of_a_task():
     train, test = (part.reshape(-1, part.shape[-1]) for part in (pixels[:, :60], pixels[:, 60:]))
     machine = SVC(C=10).fit(train, np.repeat(np.arange(20), 60))
     assert machine.score(test, np.repeat(np.arange(20), 40)) >= 0.95
+
+
+def test_the_contact_sheet_puts_every_picture_in_its_place():
+    black, white = np.zeros((16, 16), np.uint8), np.full((16, 16), 255, np.uint8)
+    drawn = np.asarray(sheet([[black, white], [], [white]]))
+    assert drawn.shape == (2 + 18 * 3, 2 + 18 * 47)
+    assert (drawn[2:18, 2:18] == 0).all() and (drawn[2:18, 20:36] == 255).all() and (drawn[38:54, 2:18] == 255).all()
+    assert (drawn == 255).sum() == 2 * 256 and (drawn == 0).sum() == 256
 
 
 # --- mistakes -------------------------------------------------------------------------------------------------

@@ -40,8 +40,8 @@ def run_python(code, folder=PACKAGE.parent, **environment):
 
 
 def test_bundled_sources_are_found_and_need_nothing():
-    assert {"digits", "letters"} <= set(SOURCES)
-    for name in ("digits", "letters"):
+    assert {"digits", "letters", "glyphs611"} <= set(SOURCES)
+    for name in ("digits", "letters", "glyphs611"):
         assert SOURCES[name].name == name
         assert SOURCES[name].missing(SOURCES[name].options()) == []
 
@@ -63,7 +63,7 @@ def test_importing_and_asking_for_classes_loads_nothing_heavy():
         "from kind.data.sources import SOURCES\n"
         "for s in SOURCES.values():\n"
         "    given = {'path': '.', 'size': 8} if 'path' in s.options.model_fields else {}\n"
-        "    o = s.options(**given); s.class_names(o); s.class_counts(o); s.missing(o)\n"
+        "    o = s.options(**given); s.class_names(o); s.class_counts(o); s.missing(o); s.class_sets(o)\n"
         "print({'numpy', 'sklearn', 'matplotlib', 'PIL', 'torch'} & set(sys.modules))"
     )
     assert out.strip() == "set()"
@@ -106,6 +106,18 @@ def test_digits_are_scikit_learns():
     )
     assert raw.class_names == tuple("0123456789")
     assert len(raw.notes["sha256"]) == 64
+
+
+@pytest.mark.parametrize("size", [12, 16, 32])
+def test_enlarged_digits_show_the_same(size):
+    """Averaged down again they are the scanned ones, but for what the smooth curve between pixels adds."""
+    small, large = load("digits").images[::50], load("digits", size=size).images[::50]
+    assert large.shape == (len(small), size, size, 1) and large.dtype == np.uint8
+    side = np.lcm(size, 8)
+    spread = large.repeat(side // size, 1).repeat(side // size, 2).astype(float)
+    averaged = spread.reshape(len(small), 8, side // 8, 8, side // 8).mean((2, 4))
+    assert np.abs(averaged - small[..., 0]).mean() < 16
+    assert np.corrcoef(averaged.ravel(), small.ravel())[0, 1] > 0.98
 
 
 # --- letters --------------------------------------------------------------------------------------------------

@@ -4,11 +4,14 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import pytest
 
 from kind import recipes
 from kind.data.sources import SOURCES
 from kind.params.class_sets import class_sets
+from kind.params.messages import told_apart
 
 GLYPHS = {"source": "glyphs611", "options": {"images_per_class": 20}}
 SETS = SOURCES["glyphs611"].class_sets(SOURCES["glyphs611"].options())
@@ -32,8 +35,13 @@ TUNE = {
 }
 
 
+def naming(**changes):
+    """The valid file's changes to sets by name, and further ones; a copy, since a test changes what it loaded."""
+    return deepcopy(NAMED | changes)
+
+
 def test_sets_and_choices_become_lists(load):
-    experiment = load(**NAMED, tune=TUNE, **{"finetune.learning_rate": ...})
+    experiment = load(**naming(tune=TUNE), **{"finetune.learning_rate": ...})
     assert experiment.pretrain.classes == list(SETS["seen"])
     lists = {name: task.classes for name, task in experiment.all_tasks().items()}
     assert {name: len(names) for name, names in lists.items()} == {"novel": 12, "rest": 6, "shapes": 5, "practice": 12}
@@ -43,7 +51,7 @@ def test_sets_and_choices_become_lists(load):
 
 def test_jobs_are_those_of_the_same_lists_written_out(load):
     """So that results stay good when a params file begins to name its sets."""
-    named = load(**NAMED)
+    named = load(**naming())
     written = load(
         **{"pretrain.classes": named.pretrain.classes},
         **{f"tasks.{name}.classes": task.classes for name, task in named.tasks.items()},
@@ -54,7 +62,7 @@ def test_jobs_are_those_of_the_same_lists_written_out(load):
 
 def test_an_experiment_says_of_which_sets_its_classes_are(load):
     assert class_sets(load()) == {}
-    assert class_sets(load(**NAMED)) == {
+    assert class_sets(load(**naming())) == {
         "pretrain": "all 150 classes of the set seen",
         "tasks.novel": "12 of the 461 classes of the set novel",
         "tasks.rest": "6 of the 461 classes of the set novel",
@@ -85,13 +93,13 @@ MISTAKES = [
 
 @pytest.mark.parametrize(("given", "line"), MISTAKES)
 def test_a_mistake_is_one_line(complain, given, line):
-    message = complain(**NAMED | {"tasks": {"novel": {"data": "glyphs", "classes": given}}})
+    message = complain(**naming(tasks={"novel": {"data": "glyphs", "classes": given}}))
     assert message.splitlines()[1:-1] == [f"  1. {line}"]
 
 
 def test_other_mistakes_are_told_beside(complain):
-    changes = NAMED | {"tasks": {"novel": {"data": "glyphs", "classes": "novle", "sed": 1}}, "pretrain.classes": "sen"}
-    assert complain(**changes).splitlines()[1:-1] == [
+    changes = {"tasks": {"novel": {"data": "glyphs", "classes": "novle", "sed": 1}}, "pretrain.classes": "sen"}
+    assert complain(**naming(**changes)).splitlines()[1:-1] == [
         "  1. pretrain.classes: glyphs has no set of classes 'sen' (did you mean 'seen'?); sets: all, seen, novel",
         "  2. tasks.novel.classes: glyphs has no set of classes 'novle' (did you mean 'novel'?); sets: all, seen, novel",
         "  3. tasks.novel.sed: unknown key (did you mean 'seed'?); allowed: data, classes, images_per_class, seed, "
@@ -107,20 +115,31 @@ def test_a_source_without_sets(complain):
 
 def test_sets_of_data_with_mistakes(complain):
     """One line says what is wrong, one that the set waits for it."""
-    lines = complain(**NAMED | {"data.glyphs": {**GLYPHS, "options": {"size": 13}}}).splitlines()[1:-1]
+    lines = complain(**naming(**{"data.glyphs": {**GLYPHS, "options": {"size": 13}}})).splitlines()[1:-1]
     mistakes = [line.partition(". ")[2] for line in lines]
     wait = "which classes a set holds depends on data.glyphs.options; mend these first"
     keys = ("pretrain.classes", "tasks.novel.classes", "tasks.rest.classes")
     assert set(mistakes) == {
         "data.glyphs.options.size: 13 is not allowed; allowed: 12, 16 or 32", *(f"{key}: {wait}" for key in keys)
     }  # fmt: skip
-    (line,) = [line for line in complain(**{"tasks.shift.data": "lettres", "tasks.shift.classes": "all"}).splitlines()
-               if "tasks.shift.classes" in line]  # fmt: skip
+
+
+def test_a_set_of_data_that_are_not_there(complain):
+    message = complain(**{"tasks.shift.data": "lettres", "tasks.shift.classes": "all"})
+    (line,) = [line for line in message.splitlines() if "tasks.shift.classes" in line]
     assert line.endswith("only when `data` names a data set that is in order; mend that first")
 
 
 def test_classes_shared_with_tuning_are_found_after_lists_are_made(complain):
     tune = TUNE | {"tasks": {"practice": {"data": "glyphs", "classes": {"of": "novel", "count": 461}}}}
-    message = complain(**NAMED, tune=tune, **{"finetune.learning_rate": ...})
+    message = complain(**naming(tune=tune), **{"finetune.learning_rate": ...})
     (line,) = [line for line in message.splitlines() if "also in tasks.novel.classes" in line]
     assert "tune.tasks.practice.classes" in line
+
+
+def test_two_long_lists_are_told_apart_in_short():
+    many = [f"c{index}" for index in range(150)]
+    assert told_apart(["a", 1], ["a"]) == ("a, 1", "a")
+    assert told_apart(many, [*many[:-1], "x"]) == ("150, among them c149", "150, among them x")
+    assert told_apart(many, many[:20])[1] == "20, in another order or all of the other's"
+    assert len(" ".join(told_apart(many, [f"d{index}" for index in range(150)]))) < 200

@@ -362,3 +362,19 @@ def test_mean_of_three_seeds_by_hand():
     assert a.best, "what reads alike is marked alike"
     assert b.best
     assert (c.best, c.shortfall, c_count.mean_text) == (False, "n = 2 of 3", "–")
+
+
+def test_long_lists_of_classes_are_told_in_short_with_their_set(small):
+    folder, tasks, methods = small
+    plain = (report(folder, tasks=tasks, methods=methods) / "index.html").read_text()
+    assert "10 classes: " not in plain and "classes 0, 1, 2, 3, 4, 5, 6," in plain, "of all: its settings"
+    many = [f"c{index}" for index in range(150)]
+    changed = synthetic.params(tasks, methods, synthetic.SEEDS)
+    changed["pretrain"]["classes"] = many
+    sets = {"pretrain": "all 150 classes of the set seen", "tasks.novel": "3 of the 461 classes of the set novel"}
+    write_report(
+        "smoke", changed, folder, folder / "named", synthetic.SEEDS, tasks, methods, synthetic.COMMAND, class_sets=sets
+    )
+    page = (folder / "named" / "index.html").read_text()
+    assert "all 150 classes of the set seen: c0, c1, " in page and "c11 and 138 more" in page and "c11, c12" not in page
+    assert "3 of the 461 classes of the set novel: 7, 8, 9" in page

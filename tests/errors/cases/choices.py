@@ -29,6 +29,28 @@ from cases.parts import (
 )
 
 CASES = [
+    # --- classes by the name of a set
+    Case(
+        "a set of a source without sets",
+        lambda p: p.edit(("classes: [7, 8]", "classes: novel")),
+        FINETUNE,
+        "tiny.yaml: 1 problem\n"
+        "  1. tasks.novel.classes: the source digits of digits names no sets of classes; give a list of classes\n"
+        "  -> mend tiny.yaml and run the same command again",
+    ),
+    Case(
+        "a set that there is not, and too many of one",
+        lambda p: p.edit(
+            ("{source: digits, split:", "{source: glyphs611, split:"),
+            ("classes: [0, 1, 2]", "classes: sene"),
+            ("classes: [7, 8]", "classes: {of: novel, count: 462}"),
+        ),
+        PREPARE,
+        "tiny.yaml: 2 problems\n"
+        "  1. pretrain.classes: digits has no set of classes 'sene' (did you mean 'seen'?); sets: all, seen, novel\n"
+        "  2. tasks.novel.classes.count: 462 asked, but the set novel has 461 classes\n"
+        "  -> mend tiny.yaml and run the same command again",
+    ),
     # --- analyses
     Case(
         "an analysis that the params do not ask for",
