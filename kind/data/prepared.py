@@ -157,8 +157,8 @@ def _check_index(path: Path, index: Mapping[str, np.ndarray], num_rows: int, man
         if not isinstance(told, dict) or [told.get(name) for name in names] != counted.tolist():
             shown = list(told.values()) if isinstance(told, dict) else told
             raise UserError(
-                f"{path}: holds {split} images {some(map(str, counted.tolist()), '')} of the classes {some(names, '')}; manifest.json "
-                f"says {shown}",
+                f"{path}: holds {split} images {some(map(str, counted.tolist()), '')} of the classes "
+                f"{some(names, '')}; manifest.json says {shown}",
                 hint=REMAKE,
             )
 

@@ -8,7 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from kind.errors import UserError
-from kind.reporting.comparisons import HEADLINE, curve_metric, headline_metrics, metric_names, select
+from kind.reporting.comparisons import (
+    HEADLINE,
+    INDICATIVE_ONLY,
+    curve_metric,
+    headline_metrics,
+    indicative,
+    metric_names,
+    select,
+)
 from kind.reporting.labels import MISSING, decimals_for, fixed, matches, metric_label, short_count
 from kind.reporting.runs import RunRecord, number
 
@@ -51,6 +59,7 @@ class Standing:
     seeds: int = 0
     parameters: float | None = None
     seconds: float | None = None
+    indicative: bool = False
 
 
 def trainable(run: RunRecord) -> float | None:
@@ -118,6 +127,7 @@ def _standing(task: str, method: str, name: str, runs: Sequence[RunRecord], budg
         len(values),
         _mean(trainable(run) for run in runs),
         _mean(seconds_of(run, step) for run in runs),
+        name in indicative(runs),
     )
 
 
@@ -132,6 +142,7 @@ def as_text(found: Sequence[Standing], direction: str | None, budget: Budget) ->
     limits = budget.phrase()
     title = f"{first.task}: {metric_label(first.metric).with_arrow(direction)}, {first.metric}"
     title += f"; at most {limits}" if limits else "; no limits"
+    title += INDICATIVE_ONLY if any(one.indicative for one in found) else ""
     inside = [one for one in found if one.step is not None]
     decimals = decimals_for(one.mean for one in inside if one.mean is not None)
     rows = [("method", "value", "seeds", "step", "trainable", "seconds")]

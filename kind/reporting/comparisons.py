@@ -15,6 +15,7 @@ INDICATIVE = (
     "† indicative only: not more images than feature dimensions plus one, so the covariance is not of full rank; the "
     "kernel distance is not moved by counts."
 )
+INDICATIVE_ONLY = "; indicative only"  # behind a metric's exact name, where there is no room for more
 HEADLINE = ("fid", "fd", "sfid", "sfd", "precision", "recall", "accuracy_svc")
 
 
@@ -34,8 +35,19 @@ def metric_names(runs: Iterable[RunRecord]) -> dict[str, str | None]:
 
 
 def indicative(runs: Iterable[RunRecord]) -> set[str]:
-    """Names of the metrics whose values say more about counts than about images."""
-    return {name for run in runs for name in run.metrics.get("indicative") or ()}
+    """Names of the metrics whose values say more about counts than about images, at any step."""
+    return {name for run in runs for name in run.indicative}
+
+
+def marked(name: str, runs: Iterable[RunRecord]) -> str:
+    """A metric's words, with a dagger where it is indicative only."""
+    return metric_label(name).words + (" †" if name in indicative(runs) else "")
+
+
+def with_mark_explained(table: Table, runs: Iterable[RunRecord]) -> Table:
+    """With a note where one of its columns is marked."""
+    names = indicative(runs)
+    return with_note(table, INDICATIVE if any(column.name in names for column in table.columns) else None)
 
 
 def curve_metric(runs: Iterable[RunRecord], base: str) -> str | None:
@@ -82,11 +94,9 @@ def protocol_phrase(protocol: Mapping[str, Any]) -> str:
 def quality_table(task: str, runs: Sequence[RunRecord], methods: Iterable[str], seeds: Sequence[int]) -> Table:
     """Methods by metrics; `runs` are one task's, hence of one protocol."""
     columns = [Column("trainable", "Trainable parameters", exact=True)]
-    marked = indicative(runs)
     for name, direction in metric_names(runs).items():
         unit, divide_by = _small_unit([run.values.get(name) for run in runs]) if direction == "lower" else ("", 1.0)
-        words = metric_label(name).words + (" †" if name in marked else "")
-        columns.append(Column(name, words, name, direction, unit=unit, divide_by=divide_by))
+        columns.append(Column(name, marked(name, runs), name, direction, unit=unit, divide_by=divide_by))
     rows = []
     for method in methods:
         chosen = select(runs, method=method)
@@ -95,7 +105,7 @@ def quality_table(task: str, runs: Sequence[RunRecord], methods: Iterable[str], 
         rows.append(((method,), method, values))
     caption = f"{seeds_phrase(seeds)} {protocol_phrase(runs[0].protocol)} Bold: best mean of a column."
     table = build_table(f"Quality on {task}", ("Method",), columns, rows, caption)
-    return with_note(table, INDICATIVE if marked else None)
+    return with_mark_explained(table, runs)
 
 
 def overview_table(
@@ -110,7 +120,8 @@ def overview_table(
     for task in tasks:
         chosen = select(runs, task=task)
         primary[task] = headline_metrics(chosen, headline)[0]
-        columns.append(Column(task, task, primary[task], metric_names(chosen)[primary[task]]))
+        words = task + (" †" if primary[task] in indicative(chosen) else "")
+        columns.append(Column(task, words, primary[task], metric_names(chosen)[primary[task]]))
     rows = [
         ((method,), method, {
             task: [run.values.get(name) for run in select(runs, task=task, method=method)]
@@ -120,7 +131,8 @@ def overview_table(
     ]  # fmt: skip
     words = " / ".join(dict.fromkeys(metric_label(name).words for name in primary.values()))
     caption = f"{seeds_phrase(seeds)} Bold: best mean of a column. Compare within a column, not across tasks."
-    return build_table(f"{words} on every task", ("Method",), columns, rows, caption)
+    table = build_table(f"{words} on every task", ("Method",), columns, rows, caption)
+    return with_mark_explained(table, runs)
 
 
 # key -> words, whether it is an exact count, where it stands

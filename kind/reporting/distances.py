@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from kind.artifacts import write_csv
-from kind.reporting.comparisons import INDICATIVE, indicative, metric_names, seeds_phrase, select
+from kind.reporting.comparisons import marked, metric_names, seeds_phrase, select, with_mark_explained
 from kind.reporting.labels import in_sentence, metric_label
 from kind.reporting.runs import RunRecord, number
-from kind.reporting.tables import Column, Table, build_table, with_note
+from kind.reporting.tables import Column, Table, build_table
 
 MOST_CLASSES = 20  # as columns of a table; of more there is the CSV file
 
@@ -20,9 +20,8 @@ def interval_table(task: str, runs: Sequence[RunRecord], methods: Iterable[str])
     kernel = next((name for run in runs for name in run.part("intervals")), None)
     if kernel is None:
         return None
-    marked = indicative(runs)
     columns = [
-        Column(name, metric_label(name).words + (" †" if name in marked else ""), name)
+        Column(name, marked(name, runs), name)
         for name in metric_names(runs)
         if metric_label(name).words in ("Fréchet distance", "Spatial Fréchet distance", "FID", "sFID")
     ]
@@ -43,7 +42,7 @@ def interval_table(task: str, runs: Sequence[RunRecord], methods: Iterable[str])
         "far another draw of images would move the number, not how far another training seed would."
     )
     table = build_table(f"Distances of every run on {task}", ("Method", "Seed"), columns, rows, caption)
-    return with_note(table, INDICATIVE if marked else None)
+    return with_mark_explained(table, runs)
 
 
 def paired_table(task: str, runs: Sequence[RunRecord], methods: Sequence[str], headline: Sequence[str]) -> Table | None:
@@ -55,7 +54,7 @@ def paired_table(task: str, runs: Sequence[RunRecord], methods: Sequence[str], h
         return None
     found = {(run.method, run.seed): run for run in runs}
     directions = metric_names(runs)
-    columns = [Column(name, metric_label(name).words, name) for name in headline]
+    columns = [Column(name, marked(name, runs), name) for name in headline]
     rows = []
     for method in others:
         values: dict[str, list[float | None]] = {name: [] for name in headline}
@@ -73,7 +72,8 @@ def paired_table(task: str, runs: Sequence[RunRecord], methods: Sequence[str], h
         f"Differences of the two runs with the same seed: mean ± sample standard deviation over {len(seeds)} seeds. "
         + " ".join(signs)
     )
-    return build_table(f"Paired differences on {task}", ("Methods",), columns, rows, caption)
+    table = build_table(f"Paired differences on {task}", ("Methods",), columns, rows, caption)
+    return with_mark_explained(table, runs)
 
 
 def class_table(task: str, runs: Sequence[RunRecord], methods: Iterable[str], seeds: Sequence[int]) -> Table | None:
@@ -97,7 +97,7 @@ def class_table(task: str, runs: Sequence[RunRecord], methods: Iterable[str], se
     ours, theirs = (f"{found[0]}" + (f" to {found[-1]}" if len(found) > 1 else "") for found in counts.values())
     caption = (
         f"{seeds_phrase(seeds)} Samples of a class against the real images of the same class: {ours} samples, {theirs} "
-        "real images a class. Bold: best mean of a column."
+        "real images a class; each run's intervals are in `summary/classes.csv`. Bold: best mean of a column."
     )
     return build_table(f"{metric_label(key).words} by class of {task}", ("Method",), columns, rows, caption)
 

@@ -16,9 +16,11 @@ from kind.reporting.budgets import TRIALS_APART, seconds_of, trainable
 from kind.reporting.choices import load_choices, match_table, tuning_table
 from kind.reporting.comparisons import (
     HEADLINE,
+    INDICATIVE_ONLY,
     cost_table,
     curve_metric,
     headline_metrics,
+    indicative,
     memorisation_table,
     metric_names,
     overview_table,
@@ -154,7 +156,7 @@ def write_report(
 
 def _curve_columns(runs: Sequence[RunRecord]) -> list[str]:
     names = dict.fromkeys(name for run in runs for values in run.curve.values() for name in values)
-    return ["experiment", "task", "method", "seed", "step", *names]
+    return ["experiment", "task", "method", "seed", "step", *names, "indicative"]
 
 
 # --- plots ------------------------------------------------------------------------------------------------------
@@ -188,7 +190,7 @@ def _trade_offs(
             pairs = [(cost(run), number(run.values.get(metric))) for run in select(runs, method=method)]
             series.append(plots.Series(method, styles[method], [[pair] for pair in pairs if None not in pair]))
         made.append(plots.trade_off_plot(
-            folder, f"{task}_{name}", series, f"{task}: {words} against {short}", metric, axis
+            folder, f"{task}_{name}", series, f"{task}: {words} against {short}", exact_name(metric, runs), axis
         ))  # fmt: skip
     return [plot for plot in made if plot]
 
@@ -208,7 +210,14 @@ def _metric_curve(
         points = [[(step, value) for step, value in seed if value is not None] for seed in each]
         series.append(plots.Series(method, styles[method], points))
     title = label.with_arrow(metric_names(runs)[metric])
-    return plots.line_plot(folder, f"{task}_{label.base}", series, title, f"{task}: {name}", markers=True)
+    return plots.line_plot(
+        folder, f"{task}_{label.base}", series, title, f"{task}: {exact_name(name, runs)}", markers=True
+    )
+
+
+def exact_name(metric: str, runs: Sequence[RunRecord]) -> str:
+    """As it stands under a plot's title."""
+    return metric + (INDICATIVE_ONLY if metric in indicative(runs) else "")
 
 
 def overcomplete_note(

@@ -47,6 +47,12 @@ class RunRecord:
         return self.metrics["protocol"]
 
     @cached_property
+    def indicative(self) -> set[str]:
+        """Names of metrics whose values, here or at a point of the curve, say more about counts than about images."""
+        points = (self.metrics.get("steps") or {}).values()
+        return {name for found in (self.metrics, *points) for name in found.get("indicative") or ()}
+
+    @cached_property
     def curve(self) -> dict[int, Mapping[str, float | None]]:
         """Evaluated step -> metric name -> value, in order of steps."""
         steps = self.metrics.get("steps") or {}
@@ -208,6 +214,7 @@ def run_rows(experiment: str, runs: Sequence[RunRecord]) -> list[dict[str, Any]]
         row |= {name: number(run.values.get(name)) for name in names}
         for name, interval in run.part("intervals").items():
             row |= {f"{name}_{end}": number(interval.get(end)) for end in ("low", "high")}
+        row["indicative"] = " ".join(run.metrics.get("indicative") or ())
         for part in ("parameters", "memorisation", "judge"):
             row |= {f"{part}_{key}": value for key, value in flatten(run.part(part)).items()}
         row |= {f"cost_{key}": value for key, value in flatten(run.cost).items()}
@@ -238,6 +245,7 @@ def curve_rows(experiment: str, runs: Iterable[RunRecord]) -> list[dict[str, Any
     return [
         {"experiment": experiment, "task": run.task, "method": run.method, "seed": run.seed, "step": step}
         | {name: number(value) for name, value in values.items()}
+        | {"indicative": " ".join(name for name in values if name in run.indicative)}
         for run in runs
         for step, values in run.curve.items()
     ]

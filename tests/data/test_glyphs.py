@@ -282,8 +282,8 @@ def test_missing_faces_are_named_before_anything_is_written(monkeypatch, tmp_pat
     with pytest.raises(UserError) as error:
         prepare("glyphs611", {}, Split(), tmp_path / "out")
     lines = str(error.value).splitlines()
-    assert lines[0] == "the data source glyphs611 lacks what it needs on this machine:" and len(lines) == 13
-    assert "DejaVuSerif-BoldItalic.ttf: install matplotlib again" in lines[-1]
+    assert lines[0] == "the data source glyphs611 lacks what it needs on this machine:" and len(lines) == 14
+    assert "DejaVuSerif-BoldItalic.ttf: install matplotlib again" in lines[-2]
     assert not (tmp_path / "out").exists()
 
 

@@ -92,7 +92,10 @@ def write_run(folder: Path, task: str, method: str, seed: int, classes: int, siz
     end = base * (1 + 0.06 * random.normal())
     final = values(end, 500, REFERENCE.get(task, 180))
     steps = {
-        str(step): {"values": values(end * (1 + 3 * math.exp(-step / 80)) + 1.5, 200, REFERENCE.get(task, 180))}
+        str(step): {
+            "values": values(end * (1 + 3 * math.exp(-step / 80)) + 1.5, 200, REFERENCE.get(task, 180)),
+            "indicative": [f"sfd_digits_200_vs_{REFERENCE.get(task, 180)}"],
+        }
         for step in STEPS
     }
     trainable = TRAINABLE.get(method, 9_000 + 1_700 * sum(method.encode()) % 200_000)
