@@ -42,9 +42,11 @@ def encode(folder: Path, vae: Vae, settings: dict[str, Any], state: Path, worker
     shape = _shape(images, vae, settings["flips"])
     where = _device_name(vae.device)
     place = state / digest([where, torch.__version__])  # another device's last bits differ
-    start = begin_array(place / LATENTS, shape, "<f2")
-    work = _Work(images, vae, settings["flips"], place / LATENTS, start)
-    _write_chunks(work, place / "done", READERS if vae.device.type == "cuda" else workers, label)
+    log = place / "done"
+    if not (place / LATENTS).is_file():  # a kill after it was moved: what the log says of it is no longer true
+        log.unlink(missing_ok=True)
+    work = _Work(images, vae, settings["flips"], place / LATENTS, begin_array(place / LATENTS, shape, "<f2"))
+    _write_chunks(work, log, READERS if vae.device.type == "cuda" else workers, label)
     (folder / MANIFEST).unlink(missing_ok=True)  # while the array changes there is no manifest
     content = {
         "format": FORMAT,
