@@ -173,20 +173,11 @@ LATENT_CHANGES = [
 @pytest.mark.parametrize("key, value, starts", LATENT_CHANGES, ids=[key for key, _, _ in LATENT_CHANGES])
 def test_a_change_of_latents_reaches_what_trains_and_samples(experiment, key, value, starts):
     pictures = {"source": "folder", "options": {"path": "x", "size": 16}, "latents": {}}
-    places = ("pretrain.data", "tasks.novel.data", "tasks.shift.data")
-    latents = {"data.pictures": pictures} | dict.fromkeys(places, "pictures")
+    latents = dict.fromkeys(("pretrain.data", "tasks.novel.data", "tasks.shift.data"), "pictures")
+    latents["data.pictures"] = pictures
     before, after = jobs(experiment(**latents)), jobs(experiment(**latents, **{f"data.pictures.{key}": value}))
     changed = {name for name in before if before[name] != after[name]}
     assert changed == {name for name in before if name.startswith(tuple(starts))}
-    pixels = jobs(experiment(**latents, **{"data.pictures.latents": None}))
-    others = {name for name in pixels if before[name] != pixels[name]}
-    assert others == {name for name in pixels if not name.startswith(("prepare", "extract", "analyse:weights"))}
-
-
-def test_judging_pixels_in_so_many_words_is_what_is_done_anyway(experiment):
-    said = experiment(**{"evaluation.judge": True, "evaluation.memorisation": True})
-    before, after = jobs(experiment()), jobs(said)
-    assert {name for name in before if before[name] != after[name]} == {"report"}
 
 
 def test_without_analyses_the_report_is_the_one_that_it_was_before_there_were_any(experiment):

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-
 import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL
-from latent_stages import run_stage
 
 from kind.artifacts import load_tensors, read_json, sha256
 from kind.batches import Batches
-from kind.data import encoding
 from kind.data.latents import load_latents
 from kind.data.prepared import StoredImages, load_split
 from kind.errors import UserError
@@ -20,13 +16,13 @@ from kind.images import to_uint8
 from kind.params.data import Latents as LatentParams
 from kind.params.file import load_experiment
 from kind.read_ahead import ReadAhead
-from kind.spaces import Latents, Pixels
+from kind.spaces import Latents
 from kind.vae import Vae, load_vae, load_vae_of
 from kind.weights import WEIGHTS
 
 CPU = torch.device("cpu")
-ENCODE = ("encode", "--data", "pictures")
 DATA = "results/lat/data/pictures"
+WEIGHTS_FILE = WEIGHTS["vae"].files[1].name
 
 
 @pytest.fixture(scope="session")
@@ -71,7 +67,7 @@ def test_stored_latents_are_diffusers_posteriors_of_both_flips(stored, pixels, t
 
 def test_the_manifest_says_what_the_latents_are(in_latents):
     manifest, prepared = (read_json(in_latents / DATA / name) for name in ("latents.json", "manifest.json"))
-    weights = in_latents / "vae" / "diffusion_pytorch_model.safetensors"
+    weights = in_latents / "vae" / WEIGHTS_FILE
     assert manifest["vae"] == {"sha256": sha256(weights), "scaling_factor": 0.18215}
     assert manifest["settings"] == {
         "flips": True, "scale": 0.5, "downsampling": 2, "channels": 4, "batch_size": 5, "precision": "float32"
@@ -90,7 +86,7 @@ def test_rows_are_those_of_the_images(in_latents, stored, pixels):
         np.testing.assert_array_equal(latents.labels, images.labels)
         assert latents.shape == (8, 8, 4) and images.shape == (16, 16, 3)
         np.testing.assert_array_equal(latents.images, stored[images.rows.rows])
-    assert latents.space == Latents(sha256(in_latents / "vae" / "diffusion_pytorch_model.safetensors"), 0.5)
+    assert latents.space == Latents(sha256(in_latents / "vae" / WEIGHTS_FILE), 0.5)
 
 
 # --- decoding -------------------------------------------------------------------------------------------------
@@ -118,7 +114,7 @@ def test_files_that_name_the_attention_as_before_2023_are_read(latents_copy, our
     """stabilityai/sd-vae-ft-ema is one; diffusers reads it too."""
     from safetensors.torch import load_file, save_file
 
-    path = latents_copy / "vae" / "diffusion_pytorch_model.safetensors"
+    path = latents_copy / "vae" / WEIGHTS_FILE
     old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
     tensors = load_file(path)
     renamed = {}
@@ -133,57 +129,7 @@ def test_files_that_name_the_attention_as_before_2023_are_read(latents_copy, our
     assert torch.equal(again.posterior(images), ours.posterior(images))
 
 
-# --- draws ----------------------------------------------------------------------------------------------------
-
-
-def rows_of(deviation: float, flips: int = 2, count: int = 6) -> torch.Tensor:
-    means = torch.arange(count * flips * 8.0).reshape(count, flips, 1, 2, 2, 2)
-    return torch.cat([means, torch.full_like(means, deviation)], dim=2).half()
-
-
-def test_without_deviation_a_draw_is_the_scaled_mean_of_one_flip():
-    rows, space, chosen = rows_of(0.0), Latents("", 0.25), []
-    for step in range(200):
-        found = space.seen(rows, 3, step)
-        of_flip = [(found[row] == 0.25 * rows[row, 1, 0].float()).all().item() for row in range(6)]
-        assert all((found[row] == 0.25 * rows[row, int(flip), 0].float()).all() for row, flip in enumerate(of_flip))
-        chosen.append(of_flip)
-    share = np.mean(chosen, axis=0)
-    assert share == pytest.approx(0.5, abs=0.15), "half of the steps, for each image"
-    assert not np.array_equal(chosen[0], chosen[1])
-    assert torch.equal(space.seen(rows_of(0.0, flips=1), 3, 0), 0.25 * rows_of(0.0, flips=1)[:, 0, 0].float())
-
-
-def test_draws_have_the_posteriors_mean_and_deviation():
-    rows, space = rows_of(2.0, flips=1, count=1), Latents("", 0.25)
-    drawn = torch.stack([space.seen(rows, 0, step) for step in range(4000)]).double()
-    expected = 0.25 * rows[:, 0, 0].double()
-    assert (drawn.mean(0) - expected).abs().max() < 5 * 0.5 / 4000**0.5
-    assert (drawn.std(0) / 0.5 - 1).abs().max() < 0.06
-    first, second = drawn[:-1].flatten(1) - expected.flatten(), drawn[1:].flatten(1) - expected.flatten()
-    assert ((first * second).mean(0) / 0.25).abs().max() < 0.08, "steps are independent"
-
-
-def test_draws_depend_on_seed_and_step_alone():
-    rows, space = rows_of(1.0), Latents("", 1.0)
-    first = space.seen(rows, 5, 7)
-    torch.rand(3)
-    assert torch.equal(space.seen(rows, 5, 7), first)
-    assert not torch.equal(space.seen(rows, 6, 7), first) and not torch.equal(space.seen(rows, 5, 8), first)
-
-
-def test_pixels_are_mirrored_only_where_they_may_be():
-    images = torch.randint(256, (8, 3, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    plain = images.double() / 127.5 - 1
-    torch.testing.assert_close(Pixels().seen(images, 0, 0).double(), plain, atol=1e-6, rtol=0)
-    shares = []
-    for step in range(100):
-        found = Pixels(flips=True).seen(images, 0, step).double()
-        mirrored = [torch.allclose(one, other.flip(-1), atol=1e-5) for one, other in zip(found, plain, strict=True)]
-        kept = [torch.allclose(one, other, atol=1e-5) for one, other in zip(found, plain, strict=True)]
-        assert all(one != other for one, other in zip(mirrored, kept, strict=True))
-        shares.append(mirrored)
-    assert np.mean(shares, axis=0) == pytest.approx(0.5, abs=0.2)
+# --- models ---------------------------------------------------------------------------------------------------
 
 
 def test_batches_of_stored_latents_are_those_of_latents_in_memory(stored):
@@ -198,158 +144,15 @@ def test_batches_of_stored_latents_are_those_of_latents_in_memory(stored):
         assert all(torch.equal(a, b) for a, b in zip(one[:5], other[:5], strict=True))
 
 
-# --- after a kill ---------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def undone(latents_copy, monkeypatch):
-    """The copy with its images prepared and not encoded, and one batch a chunk."""
-    for name in ("latents.npy", "latents.json", "encode.json"):
-        (latents_copy / DATA / name).unlink()
-    monkeypatch.setattr(encoding, "ROWS", 1)
-    return latents_copy
-
-
-def sums(folder) -> dict[str, str]:
-    return {name: sha256(folder / DATA / name) for name in ("latents.npy", "latents.json")}
-
-
-def test_killed_in_the_middle_it_goes_on_to_the_same_bytes(undone, in_latents, monkeypatch, capsys):
-    import multiprocessing
-    import time
-
-    def slowly() -> None:
-        posterior = Vae.posterior
-        monkeypatch.setattr(Vae, "posterior", lambda *given: time.sleep(0.05) or posterior(*given))
-        run_stage(*ENCODE, "--workers", "2")
-
-    process = multiprocessing.get_context("fork").Process(target=slowly)
-    process.start()
-    deadline = time.monotonic() + 60
-    pattern = "results/lat/state/encode/pictures/*/*/done"
-    while not (logs := [path for path in undone.glob(pattern) if path.read_text().strip()]):
-        assert process.is_alive() and time.monotonic() < deadline
-        time.sleep(0.01)
-    process.kill()
-    process.join()
-    known = len(logs[0].read_text().split("\n")) - 2
-    assert 0 < known < 12 and not (undone / DATA / "latents.npy").exists()
-    with open(logs[0], "a") as log:
-        log.write("1")  # as if cut off in a line
-    assert run_stage(*ENCODE) == 0
-    said = capsys.readouterr()
-    assert f"encode pictures: going on after {5 * known} of 60 images" in said.out and "60/60 (" in said.err
-    assert sums(undone) == sums(in_latents), "of other chunks and other workers, too"
-    assert not list((undone / "results/lat").glob("state/encode/pictures"))
-
-
-def test_a_kill_after_the_latents_were_moved_leaves_nothing_that_is_believed(undone, in_latents, monkeypatch):
-    def killed(*_):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(encoding, "write_json", killed)
-        assert run_stage(*ENCODE) == 130
-    assert (undone / DATA / "latents.npy").exists() and not (undone / DATA / "latents.json").exists()
-    assert run_stage(*ENCODE) == 0
-    assert sums(undone) == sums(in_latents)
-
-
-def test_a_finished_one_is_done(latents_copy, capsys, monkeypatch):
-    monkeypatch.setattr(encoding, "encode", None)
-    assert run_stage(*ENCODE) == 0
-    assert "already done" in capsys.readouterr().err
-
-
-# --- mistakes -------------------------------------------------------------------------------------------------
-
-WAYS = (
-    "name a folder with config.json, diffusion_pytorch_model.safetensors in the params as data.NAME.latents.vae, or "
-    "name it in the variable KIND_VAE, or run `python -m kind fetch vae` where there is a network"
-)
-
-
-def test_a_vae_that_is_not_there_is_told_with_the_three_ways(latents_copy, refused, monkeypatch):
-    shutil.move("vae", "elsewhere")
-    gone = "data.pictures.latents.vae: vae does not exist"
-    for stage in (ENCODE, ("pretrain", "--backbone", "dense")):
-        assert refused(*stage) == f"lat.yaml: {gone}\n  -> {WAYS}\n"
-    assert refused("check") == f"missing on this machine:\n  - {gone}; {WAYS}\n"
-    text = (latents_copy / "lat.yaml").read_text()
-    (latents_copy / "lat.yaml").write_text(text.replace("vae: vae, ", ""))
-    neither = "vae weights, which are neither named nor fetched: weights/vae does not exist"
-    assert refused(*ENCODE) == f"lat.yaml: {neither}\n  -> {WAYS}\n"
-    monkeypatch.setenv("KIND_VAE", "elsewhere")
-    assert run_stage(*ENCODE) == 0
-
-
-def test_what_is_no_vae_is_refused(latents_copy, refused):
-    config, weights = (latents_copy / "vae" / name for name in WEIGHTS_FILES)
-    text, whole = config.read_text(), weights.read_bytes()
-    config.write_text(text.replace("AutoencoderKL", "UNet2DModel"))
-    assert refused(*ENCODE) == (
-        f"vae/config.json: not the description of an AutoencoderKL (it describes 'UNet2DModel')\n  -> {WAYS}\n"
-    )
-    config.write_text(text)
-    weights.write_bytes(whole[: len(whole) // 2])
-    assert refused(*ENCODE).startswith(f"vae/{weights.name}: not a whole safetensors file (")
-    from safetensors.torch import load, save_file
-
-    tensors = load(whole)
-    tensors.pop("quant_conv.bias")
-    save_file(tensors, weights)
-    assert refused(*ENCODE).startswith(
-        f"vae/{weights.name}: does not fit the AutoencoderKL of config.json beside it: "
-    ), "nothing is drawn at random"
-
-
-WEIGHTS_FILES = ("config.json", "diffusion_pytorch_model.safetensors")
-
-
-def test_a_vae_of_other_sizes_is_refused(latents_copy, refused):
-    text = (latents_copy / "lat.yaml").read_text()
-    (latents_copy / "lat.yaml").write_text(text.replace("downsampling: 2", "downsampling: 1"))
-    assert refused(*ENCODE) == (
-        "vae: a VAE of downsampling 2 and 4 channels, but the params say 1 and 4\n"
-        "  -> mend downsampling and channels in the data set's latents, or name another VAE\n"
-    )
-
-
-def test_latents_of_other_settings_or_images_are_not_trained_on(latents_copy, refused):
-    text = (latents_copy / "lat.yaml").read_text()
-    (latents_copy / "lat.yaml").write_text(text.replace("scale: 0.5", "scale: 0.25"))
-    again = "\n  -> run the encode stage of this data set again, or snakemake\n"
-    pretrain = ("pretrain", "--backbone", "dense")
-    assert refused(*pretrain) == f"{DATA}/latents.json: latents of other settings: scale 0.5 (params: 0.25){again}"
-    (latents_copy / "lat.yaml").write_text(text.replace("size: 16}", "size: 16, background: 0, seed: 1}"))
-    for name in ("prepare.json", "latents.json"):
-        path = latents_copy / DATA / name
-        path.write_text(path.read_text().replace(sha256(latents_copy / DATA / "images.npy"), "0" * 64))
-    (latents_copy / DATA / "encode.json").unlink()
-    (latents_copy / DATA / "prepare.json").unlink()
-    assert f"{DATA}/latents.npy: latents of other images than {DATA}/images.npy holds now{again}" in refused(*pretrain)
-
-
-def test_samples_are_decoded_by_the_vae_that_encoded(latents_copy, refused):
-    """Another one, of the same sizes."""
-    path = latents_copy / "vae" / WEIGHTS_FILES[1]
-    shutil.rmtree(latents_copy / "results/lat/samples")
-    from safetensors.torch import load_file, save_file
-
-    save_file({name: tensor + 0.01 for name, tensor in load_file(path).items()}, path)
-    said = refused("sample", "--task", "novel", "--method", "full", "--seed", "0")
-    assert said.startswith(f"vae/{path.name}: the model was trained on latents of another VAE (sha256 ")
-
-
 def test_models_remember_whose_latents_they_see(in_latents):
     for name in ("backbones/kind/model", "learngenes/kind/learngenes", "adapters/novel/lora/seed_0/raw"):
         _, header = load_tensors(in_latents / "results/lat" / f"{name}.safetensors")
         assert header["config"]["latents"] == {
-            "vae": sha256(in_latents / "vae" / WEIGHTS_FILES[1]), "scale": 0.5
+            "vae": sha256(in_latents / "vae" / WEIGHTS_FILE), "scale": 0.5
         }  # fmt: skip
 
 
 def test_a_vae_is_found_for_a_model_alone(in_latents, monkeypatch):
-    own = Latents(sha256(in_latents / "vae" / WEIGHTS_FILES[1]), 0.5)
+    own = Latents(sha256(in_latents / "vae" / WEIGHTS_FILE), 0.5)
     monkeypatch.setenv("KIND_VAE", str(in_latents / "vae"))
     assert load_vae_of(own, None, CPU).settings.scale == 0.5

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import pytest
 
+from kind import recipes
+
 PICTURES = {"source": "folder", "options": {"path": "x", "size": 64}, "latents": {}}
 IN_LATENTS = {
     "data.pictures": PICTURES,
@@ -47,6 +49,12 @@ def test_what_costs_too_much_at_the_size_of_latents_is_left_out_unless_asked_for
     assert (latents.is_judged, latents.looks_for_copies) == (False, False)
     latents = load(**IN_LATENTS, **{"evaluation.judge": True, "evaluation.memorisation": True})
     assert (latents.is_judged, latents.looks_for_copies) == (True, True)
+
+
+def test_judging_pixels_in_so_many_words_is_what_is_done_anyway(load):
+    unsaid, said = load(), load(**{"evaluation.judge": True, "evaluation.memorisation": True})
+    assert recipes.reference(unsaid, "novel") == recipes.reference(said, "novel")
+    assert recipes.evaluate(unsaid, "novel", "kind", 0) == recipes.evaluate(said, "novel", "kind", 0)
 
 
 def test_a_matched_size_counts_the_channels_of_latents(load):
