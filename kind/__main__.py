@@ -12,6 +12,7 @@ from kind.errors import UserError, describe_os_error
 
 STAGES = {
     "prepare": "read a data source, split it, write images and manifest",
+    "encode": "latents of a data set's images, by a VAE",
     "extractor": "train the experiment's feature network",
     "reference": "features and statistics of the reference images of a task",
     "pretrain": "train a backbone, dense or factorized",

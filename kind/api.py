@@ -13,7 +13,7 @@ Every method gives a new model and leaves its own as it is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from kind.models.dit import DiT
 from kind.models.plain import require_plain
 from kind.params.messages import describe_errors, nearest, some
 from kind.params.protocol import DEFAULT_SPACING, Sampling, spacing_problem
-from kind.sampling import balanced_labels, sample_images
+from kind.sampling import balanced_labels, sample_images, sample_latents
 
 Place = str | Path
 
@@ -141,10 +141,14 @@ class KindModel:
         seed: int = 0,
         batch_size: int = 64,
         precision: str = "float32",
+        vae: Place | None = None,
+        latents: bool = False,
     ) -> np.ndarray:
         """Images of all classes in turn (see `labels`), uint8 [N, H, W, C]; learngenes alone are not guided.
 
-        timestep_spacing: linspace, leading or trailing; None is what suits the sampler.
+        timestep_spacing: linspace, leading or trailing; None is what suits the sampler.  Of a model of latents: vae is
+        the folder of the VAE that decodes them (None: see kind/weights.py), or, with latents=True, they are given back
+        as they are, float32 [N, h, w, C].
         """
         protocol = _protocol(
             sampler=sampler,
@@ -158,7 +162,8 @@ class KindModel:
         trained = self.diffusion.num_train_timesteps
         if num_steps > trained:
             raise UserError(f"num_steps: {num_steps} asked, but the model was trained with {trained} timesteps")
-        return sample_images(
+        draw, how = self._what_to_draw(vae, latents)
+        return draw(
             self.model,
             self.diffusion,
             protocol,
@@ -166,7 +171,21 @@ class KindModel:
             seed,
             null_gate=self.null_gate or "learngenes",
             precision=precision,
+            **how,
         )
+
+    def _what_to_draw(self, vae: Place | None, latents: bool) -> tuple[Callable[..., np.ndarray], dict[str, Any]]:
+        """Images or latents, and what is needed besides.  Raises UserError for arguments that do not fit the model."""
+        own = self.model.config.latents
+        if own is None and (vae is not None or latents):
+            raise UserError("the model is one of pixels", hint="leave vae and latents out")
+        if vae is not None and latents:
+            raise UserError("vae and latents: samples are decoded or not", hint="give one of the two")
+        if own is None or latents:
+            return (sample_latents if latents else sample_images), {}
+        from kind.vae import load_vae_of
+
+        return sample_images, {"decode": load_vae_of(own, vae, next(self.model.parameters()).device).decode}
 
     # --- files ----------------------------------------------------------------------------------------------
 

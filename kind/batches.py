@@ -8,8 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from kind.images import to_model_range
 from kind.random_streams import batch_indices, stream
 from kind.read_ahead import ReadAhead
+from kind.spaces import PIXELS, Latents, Pixels
 
 
 class Batch(NamedTuple):
@@ -29,9 +31,10 @@ class Replay:
     """Diff-Tuning (Zhong et al. 2024): samples of the source model are trained on beside the task's images, so that
     what it knew of small timesteps is retained while what it knew of large ones is adapted.
 
-    images: uint8 [M, C, H, W].  share: of a batch that they are.  weight: of their loss.  They have the null label, for
-    which a class gate is closed: of KIND and gated LoRA as they come they train the label table's null row alone.  Of
-    T timesteps, t (from 0) is drawn in proportion to t + 1 for images of the task, to T - t for replayed ones.
+    images: uint8 [M, C, H, W], or latents as models see them.  share: of a batch that they are.  weight: of their loss.
+    They have the null label, for which a class gate is closed: of KIND and gated LoRA as they come they train the label
+    table's null row alone.  Of T timesteps, t (from 0) is drawn in proportion to t + 1 for images of the task, to T - t
+    for replayed ones.
     """
 
     images: Tensor
@@ -42,6 +45,7 @@ class Replay:
 class Batches:
     """Batches of images, uint8 [N, C, H, W] on a device or read for one, with labels [N] below num_classes.
 
+    space: what is drawn to make of them what a model sees; rows that are no pixels are as it says.
     label_dropout: share of labels that become the null label.  keep_gates: whether its tailors stay in use then.
     """
 
@@ -57,9 +61,10 @@ class Batches:
         label_dropout: float,
         keep_gates: bool,
         replay: Replay | None = None,
+        space: Pixels | Latents = PIXELS,
     ):
         # labels stay on the CPU: what the gate does with them is decided there, without waiting for the device
-        self.images, self.labels, self.device = images, labels, images.device
+        self.images, self.labels, self.device, self.space = images, labels, images.device, space
         self.seed, self.num_classes, self.num_timesteps = seed, num_classes, num_timesteps
         self.label_dropout, self.keep_gates, self.replay = label_dropout, keep_gates, replay
         self.num_replayed = 0 if replay is None else min(size - 1, max(1, round(replay.share * size)))
@@ -77,14 +82,15 @@ class Batches:
             images = self.images.read(chosen, self._chosen(step + 1))
         else:
             images = self.images[chosen.to(self.device)]
+        images = self.space.seen(images, self.seed, step)
         if self.replay is not None:
             again = batch_indices(len(self.replayed), self.num_replayed, step, f"{self.seed}/replay")
-            images = torch.cat([images, self.replayed[again.to(self.device)]])
+            images = torch.cat([images, to_model_range(self.replayed[again.to(self.device)])])
             labels = torch.cat([labels, torch.full((self.num_replayed,), self.num_classes)])
         noise, timesteps, dropped = self._draw(images.shape, step)
         seen = torch.where(dropped, self.num_classes, labels)
         return Batch(
-            to_model_range(images),
+            images,
             noise,
             timesteps,
             seen.to(self.device),
@@ -108,8 +114,3 @@ class Batches:
             timesteps = torch.cat(drawn)
         dropped = torch.rand(shape[:1], generator=generator) < self.label_dropout
         return noise.to(self.device), timesteps.to(self.device), dropped
-
-
-def to_model_range(images: Tensor) -> Tensor:
-    """uint8 0..255 -> float32 in [-1, 1]."""
-    return images.float() / 127.5 - 1

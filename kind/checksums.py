@@ -38,6 +38,14 @@ def remember(path: Path, digest: str) -> None:
         _note(path, _identity(path), digest)
 
 
+def move(source: Path, target: Path) -> str:
+    """Give a file its place; returns its digest, which may take minutes and is taken before."""
+    found = sha256(source)
+    os.replace(source, target)
+    remember(target, found)
+    return found
+
+
 def _computed(path: Path) -> str:
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -10,6 +10,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL
 
 OPTIONAL = ("accelerate", "onnx", "peft", "scipy", "sklearn", "torchvision", "transformers")
 
@@ -40,6 +44,14 @@ with _hidden(OPTIONAL if _is_command_line() and "diffusers" not in sys.modules e
     from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
     from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 
+
+def autoencoder() -> type[AutoencoderKL]:
+    """Imported where it is needed: only latents ask for it, and it takes another second."""
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+
+    return AutoencoderKL
+
+
 __all__ = [
     "AdaLayerNormZero",
     "Attention",
@@ -49,4 +61,5 @@ __all__ = [
     "DPMSolverMultistepScheduler",
     "DiTTransformer2DModel",
     "FeedForward",
+    "autoencoder",
 ]

@@ -122,7 +122,7 @@ def _write(folder: Path, model: DiT, classes: list[str], diffusion: Diffusion, f
         "classes": classes,
         "label_rows": {name: label for label, name in enumerate(classes)},
         "null_row": NULL_ROW,
-        "space": space_of(model.config.channels),
+        "space": space_of(model.config),
         "adapters": adapters,
         "merged_class": None if merged is None else classes[merged],
         "guidance": guidance,

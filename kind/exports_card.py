@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kind.models.dit import DiTConfig
 
 HEAD = """---
 library_name: diffusers
@@ -60,7 +63,7 @@ transformer.register_forward_pre_hook(choose_adapters, with_kwargs=True)
 BOTH_HALVES = """
     labels = [labels[i % (len(labels) // 2)] if label == {null} else label for i, label in enumerate(labels)]"""
 LATENTS = """
-vae = AutoencoderKL.from_pretrained("VAE")  # write the place of the one that encoded the training data
+vae = AutoencoderKL.from_pretrained("VAE"{scale})  # write the place of the one that encoded the training data
 pipeline = DiTPipeline(transformer, vae, scheduler)
 images = pipeline(class_labels=[{label}], guidance_scale=guidance_scale, num_inference_steps=50).images
 ```
@@ -89,11 +92,12 @@ SPACES = {
     "pixels": "taken for pixels in [-1, 1]: the model does not say, but 1 channel is grey and 3 are colours",
     "latents": "taken for latents of a VAE, since pixels have 1 channel or 3: the model does not say, nor which VAE",
 }
+KNOWN_LATENTS = "latents, times {scale}, of the VAE whose diffusion_pytorch_model.safetensors has the sha256 `{vae}`"
 
 
-def space_of(channels: int) -> str:
-    """`pixels` or `latents`.  No file says which of them a model was trained on, but their channels do."""
-    return "pixels" if channels in (1, 3) else "latents"
+def space_of(config: DiTConfig) -> str:
+    """`pixels` or `latents`.  Where the model does not say that it was trained on latents, its channels do."""
+    return "pixels" if config.latents is None and config.channels in (1, 3) else "latents"
 
 
 def model_card(content: dict[str, Any]) -> str:
@@ -116,11 +120,13 @@ def model_card(content: dict[str, Any]) -> str:
             **common,
         )
     label = 0 if classes else content["null_row"]
-    return text + (PIXELS if content["space"] == "pixels" else LATENTS).format(label=label, **common)
+    latents = config.get("latents")
+    scale = f", scaling_factor={latents['scale']}" if latents else ""  # the pipeline takes the VAE's own
+    return text + (PIXELS if content["space"] == "pixels" else LATENTS).format(label=label, scale=scale, **common)
 
 
 def _head(content: dict[str, Any], with_adapters: bool, common: dict[str, int]) -> str:
-    classes, diffusion = content["classes"], content["diffusion"]
+    classes, diffusion, latents = content["classes"], content["diffusion"], content["config"].get("latents")
     if with_adapters:
         what = "The base is what all classes share (the learngenes); each class's own part (its tailors) is a LoRA."
     elif content["merged_class"] is not None:
@@ -145,7 +151,7 @@ def _head(content: dict[str, Any], with_adapters: bool, common: dict[str, int]) 
         peft=" and peft" if with_adapters else "",
         s="" if with_adapters else "s",
         rows="\n".join(rows),
-        space=SPACES[content["space"]],
+        space=KNOWN_LATENTS.format(**latents) if latents else SPACES[content["space"]],
         schedule=diffusion["schedule"],
         prediction=diffusion["prediction"],
         steps=diffusion["num_train_timesteps"],

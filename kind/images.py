@@ -141,6 +141,11 @@ def _composited(image: Image, background: int) -> Image:
     return Image.alpha_composite(ground, image.convert("RGBA"))
 
 
+def to_model_range(images: Tensor) -> Tensor:
+    """uint8 0..255 -> float32 in [-1, 1]; latents, which are floats already, as they are."""
+    return images if images.is_floating_point() else images.float() / 127.5 - 1
+
+
 def to_uint8(images: Tensor) -> np.ndarray:
     """[-1, 1] float [B, C, H, W] -> uint8 [B, H, W, C], rounded once and clipped."""
     pixels = ((images.float() + 1) * 127.5).round().clamp(0, 255).byte()

@@ -46,6 +46,13 @@ class Layout:
     def data_files(self, data: str) -> list[Path]:
         return [self.data(data) / name for name in ("images.npy", "index.npz", "manifest.json")]
 
+    def latent_files(self, data: str) -> list[Path]:
+        return [self.data(data) / name for name in ("latents.npy", "latents.json")]
+
+    def training_files(self, experiment: Experiment, data: str) -> list[Path]:
+        """What is trained on: latents too, where the data set has them."""
+        return [*self.data_files(data), *(self.latent_files(data) if experiment.data[data].latents else [])]
+
     @property
     def extractor(self) -> Path:
         return self.root / "extractor" / "extractor.safetensors"

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from kind.data.prepared import StoredImages
+from kind.spaces import PIXELS, Latents, Pixels
 
 RESIDENT_BYTES = 2**30  # images of a smaller set are read once and stay on the device
 
@@ -15,8 +16,8 @@ RESIDENT_BYTES = 2**30  # images of a smaller set are read once and stay on the 
 class ReadAhead:
     """Batches of stored images for a device.  One thread reads: a batch is some hundred copies out of a memory map."""
 
-    def __init__(self, images: StoredImages, device: torch.device):
-        self.images, self.device = images, device
+    def __init__(self, images: StoredImages, device: torch.device, space: Pixels | Latents = PIXELS):
+        self.images, self.device, self.space = images, device, space
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
         self._begun: tuple[Tensor, Future[Tensor]] | None = None
 
@@ -24,12 +25,12 @@ class ReadAhead:
         return len(self.images)
 
     def read(self, chosen: Tensor, then: Tensor) -> Tensor:
-        """The images `chosen`, uint8 [B, C, H, W] on the device; reading those that come `then` begins."""
+        """The images `chosen`, uint8 [B, C, H, W] (or latents) on the device; reading those that come `then` begins."""
         if self._begun is None or not torch.equal(self._begun[0], chosen):
             self._begin(chosen)
         batch = self._begun[1].result()
         self._begin(then)
-        return batch.to(self.device, non_blocking=True).permute(0, 3, 1, 2).contiguous()
+        return self.space.arranged(batch.to(self.device, non_blocking=True))
 
     def _begin(self, chosen: Tensor) -> None:
         self._begun = chosen, self._pool.submit(self._gather, chosen)

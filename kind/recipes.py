@@ -15,6 +15,7 @@ from kind.params import Embedding, Experiment
 # Raise a stage's number when its code changes what it writes: edits of kind/*.py alone rerun nothing.
 STAGE_VERSIONS = {
     "prepare": 2,
+    "encode": 1,
     "extractor": 1,
     "reference": 2,
     "pretrain": 2,
@@ -32,7 +33,11 @@ Recipe = dict[str, Any]
 
 
 def prepare(experiment: Experiment, data: str) -> Recipe:
-    return _recipe("prepare", data=experiment.data[data].model_dump())
+    return _recipe("prepare", data=experiment.data[data].model_dump(exclude={"flips", "latents"}))
+
+
+def encode(experiment: Experiment, data: str) -> Recipe:
+    return _recipe("encode", latents=experiment.data[data].latent_settings())
 
 
 def extractor(experiment: Experiment) -> Recipe:
@@ -41,7 +46,12 @@ def extractor(experiment: Experiment) -> Recipe:
 
 
 def reference(experiment: Experiment, task: str) -> Recipe:
-    return _recipe("reference", classes=_classes(experiment, task), protocol=_reference_protocol(experiment, task))
+    return _recipe(
+        "reference",
+        classes=_classes(experiment, task),
+        protocol=_reference_protocol(experiment, task),
+        **_left_out(experiment, "judge"),
+    )
 
 
 def pretrain(experiment: Experiment, backbone: str) -> Recipe:
@@ -54,6 +64,7 @@ def pretrain(experiment: Experiment, backbone: str) -> Recipe:
         backbone=experiment.backbones[backbone].model_dump(),
         pretrain=experiment.pretrain.model_dump(),
         precision=experiment.compute.precision,
+        **_space(experiment, experiment.pretrain.data),
     )
 
 
@@ -64,7 +75,11 @@ def extract(experiment: Experiment, backbone: str) -> Recipe:
 def replay(experiment: Experiment, backbone: str) -> Recipe:
     drawn = experiment.replay.model_dump(exclude={"share", "weight"})
     return _recipe(
-        "replay", replay=drawn, num_classes=len(experiment.pretrain.classes), precision=experiment.compute.precision
+        "replay",
+        replay=drawn,
+        num_classes=len(experiment.pretrain.classes),
+        precision=experiment.compute.precision,
+        **({"space": "latents"} if experiment.latents else {}),
     )
 
 
@@ -94,6 +109,7 @@ def finetune(experiment: Experiment, task: str, method: str, seed: int) -> Recip
         precision=experiment.compute.precision,
         **fresh,
         **of_objective,
+        **_space(experiment, experiment.task(task).data),
     )
 
 
@@ -112,6 +128,7 @@ def sample(experiment: Experiment, task: str, method: str, seed: int) -> Recipe:
         steps=experiment.curve_steps(task),
         seed=seed,
         precision=experiment.compute.precision,
+        **_decoding(experiment),
     )
 
 
@@ -123,6 +140,7 @@ def evaluate(experiment: Experiment, task: str, method: str, seed: int) -> Recip
         classes=_classes(experiment, task),
         shots=shots,
         steps=experiment.curve_steps(task),
+        **_left_out(experiment, "judge", "memorisation"),
     )
 
 
@@ -147,6 +165,7 @@ def interference(experiment: Experiment) -> Recipe:
         seeds=experiment.seeds,
         batch_size=experiment.evaluation.batch_size,
         **_final_weights(experiment),
+        **({"space": "latents"} if experiment.latents else {}),
     )
 
 
@@ -169,6 +188,7 @@ def protocol(experiment: Experiment, task: str) -> Recipe:
         "reference": _reference_protocol(experiment, task),
         "precision": experiment.compute.precision,
         "training_steps": experiment.training(task).steps,
+        **_decoding(experiment),
     }
 
 
@@ -187,6 +207,23 @@ def _sampler(experiment: Experiment, task: str) -> Recipe:
         settings["guidance_scale"] = own
     settings["curve_num_samples"] = settings["curve_num_samples"] or settings["num_samples"]
     return settings
+
+
+def _space(experiment: Experiment, data: str) -> Recipe:
+    """How rows of a data set become what a model sees, where that is not its pixels as they are."""
+    found = experiment.data[data].space()
+    return {"space": found} if found else {}
+
+
+def _decoding(experiment: Experiment) -> Recipe:
+    """How latents become pixels, where there are any."""
+    return {"latents": experiment.latents.model_dump(exclude={"vae"})} if experiment.latents else {}
+
+
+def _left_out(experiment: Experiment, *parts: str) -> Recipe:
+    """Those of the costly measurements that are not made."""
+    made = {"judge": experiment.is_judged, "memorisation": experiment.looks_for_copies}
+    return {part: False for part in parts if not made[part]}
 
 
 def _final_weights(experiment: Experiment) -> Recipe:

@@ -18,6 +18,8 @@ from kind.params import Sampling
 from kind.progress import Progress
 from kind.random_streams import stream
 
+Decode = Callable[[Tensor], Tensor]  # latents [N, C, h, w] -> images in [-1, 1], [N, 3, H, W]
+
 
 def balanced_labels(num_samples: int, num_classes: int) -> Tensor:
     """Label of sample i is i modulo the number of classes.  [num_samples]."""
@@ -37,26 +39,61 @@ def sample_images(
     null_gate: str = "learngenes",
     precision: str = "float32",
     label: str = "sample",
+    decode: Decode | None = None,
 ) -> np.ndarray:
-    """Images for `labels` [N], uint8 [N, H, W, C].
+    """Images for `labels` [N], uint8 [N, H, W, C].  decode: what makes images in [-1, 1] of a model's latents.
 
     Sample number first + i has its own random stream, so that shards join to what one long job would have made;
     `first` must be a multiple of the protocol's batch size, since the last bits of a product depend on its batch.
     Raises UserError where an image is not finite.
     """
+    assert decode is not None or model.config.latents is None, "latents are no images"
+    drawn = _drawn(model, diffusion, protocol, labels, seed, first, guidance_scale, null_gate, precision, label)
+    return np.concatenate([to_uint8(batch if decode is None else decode(batch.float())) for batch in drawn])
+
+
+@torch.inference_mode()
+def sample_latents(
+    model: DiT,
+    diffusion: Diffusion,
+    protocol: Sampling,
+    labels: Tensor,
+    seed: int,
+    *,
+    null_gate: str = "learngenes",
+    precision: str = "float32",
+    label: str = "sample",
+) -> np.ndarray:
+    """The same as the sampler leaves them, float32 [N, h, w, C]."""
+    drawn = _drawn(model, diffusion, protocol, labels, seed, 0, None, null_gate, precision, label)
+    return torch.cat([batch.float().permute(0, 2, 3, 1).cpu() for batch in drawn]).contiguous().numpy()
+
+
+def _drawn(
+    model: DiT,
+    diffusion: Diffusion,
+    protocol: Sampling,
+    labels: Tensor,
+    seed: int,
+    first: int,
+    guidance_scale: float | None,
+    null_gate: str,
+    precision: str,
+    label: str,
+) -> Iterator[Tensor]:
+    """Batches as the sampler leaves them, [B, C, H, W]."""
     assert first % protocol.batch_size == 0, "shards start at multiples of the batch size"
     device = next(model.parameters()).device
     scale = protocol.guidance_scale if guidance_scale is None else guidance_scale
     model = model.eval()
-    batches, progress = [], Progress(label, len(labels))
+    progress = Progress(label, len(labels))
     for start, chosen in _batches(labels, protocol.batch_size):
         generators = [stream(seed, "sample", first + start + i) for i in range(len(chosen))]
         with autocast(precision, device):
             images = sample_batch(model, diffusion, protocol, chosen.to(device), generators, scale, null_gate)
-            batches.append(to_uint8(images))
+        yield images
         progress.update(len(chosen))
     progress.close()
-    return np.concatenate(batches)
 
 
 def _batches(labels: Tensor, size: int) -> Iterator[tuple[int, Tensor]]:

@@ -24,6 +24,7 @@ from kind.optimizer import Optimizer
 from kind.params import Training
 from kind.progress import Progress
 from kind.read_ahead import ReadAhead
+from kind.spaces import PIXELS, Latents, Pixels
 from kind.training_routine import Routine
 
 STATE_FORMAT = 3
@@ -41,7 +42,7 @@ class Plan:
     recipe: digest of everything that shapes the result; state of another recipe is not resumed.
     snapshot_steps: steps after which the averaged weights are kept.  null_gate: see `Factorization`.
     routine: what the method adds to the loop.  rate_scales: factors of the learning rate by name, where not 1.
-    replay: of the objective `diff-tuning`; None: the ordinary one.
+    replay: of the objective `diff-tuning`; None: the ordinary one.  space: what the images are to the model.
     """
 
     settings: Training
@@ -56,6 +57,7 @@ class Plan:
     routine: Callable[[DiT], Routine] = Routine
     rate_scales: Mapping[str, float] = field(default_factory=dict)
     replay: Replay | None = None
+    space: Pixels | Latents = PIXELS
 
 
 @dataclass
@@ -87,7 +89,8 @@ def train(
 ) -> Outcome:
     """Train the parameters that require gradients; running it again after a kill goes on where it was.
 
-    images: uint8 [N, C, H, W], or stored ones, which are read batch by batch; labels: int64 [N] below num_classes.
+    images: uint8 [N, C, H, W], or what `plan.space` says, or stored ones, which are read batch by batch; labels: int64
+    [N] below num_classes.
     Raises Diverged where the loss is not finite.
     """
     gate = model.gate
@@ -110,7 +113,7 @@ class _Trainer:
         self.device = next(model.parameters()).device
         self.model = model.train()
         self.batches = Batches(
-            ReadAhead(images, self.device) if isinstance(images, StoredImages) else images.to(self.device),
+            ReadAhead(images, self.device, plan.space) if isinstance(images, StoredImages) else images.to(self.device),
             labels,
             size=plan.settings.batch_size,
             seed=plan.seed,
@@ -119,6 +122,7 @@ class _Trainer:
             label_dropout=plan.settings.label_dropout,
             keep_gates=plan.null_gate == "true_class",
             replay=plan.replay,
+            space=plan.space,
         )
         self.objective = Objective(plan.diffusion, self.device)
         self.routine = plan.routine(model)

@@ -149,6 +149,7 @@ WEIGHTS = {
                     f"{HUB}/stabilityai/sd-vae-ft-ema/resolve/main/diffusion_pytorch_model.safetensors",
                 ),
             ),
+            key="data.NAME.latents.vae",
         ),
         Weights(
             "dit-xl-2",

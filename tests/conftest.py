@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 # A shell that starts the tests in the background lets them, and all that they start, ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -104,4 +105,58 @@ evaluation:
   extractor: {type: trained, name: digits}
   num_reference: 30
   curve: [0.5]
+"""
+
+
+@pytest.fixture(scope="session")
+def latents_in():
+    """latents_in(folder) -> params of a small experiment in latents; the folder gets its images and its VAE."""
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    from kind.diffusers_parts import autoencoder
+
+    def make(folder: Path) -> str:
+        blocks = np.random.default_rng(0).integers(0, 256, (5, 12, 4, 4, 3), dtype=np.uint8)
+        for name, images in zip("abcde", blocks, strict=True):
+            (folder / "pictures" / name).mkdir(parents=True)
+            for number, image in enumerate(images):
+                resized = Image.fromarray(image).resize((18, 16), Image.Resampling.BICUBIC)
+                resized.save(folder / "pictures" / name / f"{number:02d}.png")
+        torch.manual_seed(0)
+        network = autoencoder()(
+            down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+            block_out_channels=(8, 16), norm_num_groups=4, sample_size=16,
+        )  # fmt: skip
+        network.save_pretrained(folder / "vae")
+        return LATENT_PARAMS
+
+    return make
+
+
+LATENT_PARAMS = """
+seeds: [0]
+compute: {device: cpu, workers: 1}
+data:
+  pictures:
+    source: folder
+    options: {path: pictures, size: 16}
+    split: {train: 0.5, validation: 0.25, test: 0.25}
+    flips: true
+    latents: {vae: vae, scale: 0.5, downsampling: 2, batch_size: 5}
+model: {preset: micro/2}
+diffusion: {learned_variance: true}
+backbones:
+  dense: {form: dense}
+  kind: {form: kind, num_learngenes: 20, num_tailors: 4}
+pretrain: {data: pictures, classes: [a, b, c], steps: 3, batch_size: 8, learning_rate: 1.0e-3, ema_decay: 0.5}
+tasks:
+  novel: {data: pictures, classes: [d, e], images_per_class: 4}
+finetune: {steps: 3, batch_size: 8, learning_rate: 1.0e-3, ema_decay: 0.5}
+methods: {full: {}, kind: {}, lora: {rank: 2}, replayed: {method: full, objective: diff-tuning}}
+replay: {num_images: 6, num_inference_steps: 2}
+sampling: {sampler: ddim, num_inference_steps: 2, guidance_scale: 1.5, num_samples: 12, batch_size: 6, shard_size: 6}
+evaluation:
+  extractor: {type: trained, name: pictures, steps: 5, batch_size: 8, feature_dim: 4}
 """

@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 RUN = ["--task", "novel", "--method", "full", "--seed", "0"]
 CHOSEN = {
     "prepare": ["--data", "digits"],
+    "encode": ["--data", "digits"],
     "extractor": [],
     "reference": ["--task", "novel"],
     "pretrain": ["--backbone", "dense"],
@@ -85,6 +86,7 @@ def test_the_help_of_a_stage_explains_every_argument_and_shows_a_command(call, s
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_example_of_a_stage_is_a_command_of_that_stage_on_the_smoke_experiment(stage):
+    """That of `encode` is on a data set of the paper: the smoke experiment has no latents."""
     from kind.params.file import load_experiment
 
     words = shlex.split(importlib.import_module(f"kind.stages.{stage}").EXAMPLE.splitlines()[0])
@@ -92,7 +94,7 @@ def test_the_example_of_a_stage_is_a_command_of_that_stage_on_the_smoke_experime
     parsed, smoke = parser_of(stage).parse_args(words[4:]), load_experiment(ROOT / "params" / "smoke.yaml")
     for section in ("data", "backbones", "tasks", "methods"):
         name = getattr(parsed, section if section == "data" else section.removesuffix("s"), None)
-        assert name is None or name in getattr(smoke, section)
+        assert name is None or name in getattr(smoke, section) or stage == "encode"
 
 
 @pytest.mark.parametrize("stage", ["extract", *ON_FILES])
@@ -108,7 +110,7 @@ def test_every_example_on_files_is_a_command(stage):
 
 def test_a_mistyped_stage_names_the_nearest(call):
     code, _, err = call("fintune", "--experiment", "small.yaml")
-    assert code == 2 and "error: no stage 'fintune' (did you mean 'finetune'?); stages: prepare, extractor, " in err
+    assert code == 2 and "error: no stage 'fintune' (did you mean 'finetune'?); stages: prepare, encode, " in err
     code, _, err = call("nonsense")
     assert code == 2 and "error: no stage 'nonsense'; stages: prepare, " in err
 
@@ -132,6 +134,7 @@ def test_an_experiment_that_is_not_there(call, stage):
 
 UNKNOWN = [
     ("prepare", ["--data", "digit"], "data has no 'digit' (did you mean 'digits'?); it has digits, letters"),
+    ("encode", ["--data", "digits"], "data.digits has no latents: its images are trained on as pixels\n  -> to encode them by a VAE, write data.digits.latents: {}"),
     ("reference", ["--task", "shft"], "tasks has no 'shft' (did you mean 'shift'?); it has novel, shift"),
     ("pretrain", ["--backbone", "dens"], "backbones has no 'dens' (did you mean 'dense'?); it has dense, kind"),
     ("extract", ["--backbone", "dense"], "backbones.dense is of form dense, which has no learngenes\n  -> backbones of form kind: kind"),

@@ -37,6 +37,7 @@ def jobs(found: Experiment) -> dict[str, str]:
     """Digest of every job's recipe by the job's name, `stage:names`."""
     made = {
         **{f"prepare:{name}": recipes.prepare(found, name) for name in found.data},
+        **{f"encode:{name}": recipes.encode(found, name) for name, data in found.data.items() if data.latents},
         "extractor": recipes.extractor(found),
         **{f"reference:{name}": recipes.reference(found, name) for name in found.all_tasks()},
         **{f"pretrain:{name}": recipes.pretrain(found, name) for name in found.backbones},
@@ -72,6 +73,7 @@ CHANGES = [
     ("data.digits.split.seed", 9, ["prepare:digits", "report"]),
     ("data.letters.options.max_rotation", 1.0, ["prepare:letters", "report"]),
     ("model", {"preset": "tiny/2"}, ["pretrain:", "finetune:novel:scratch", "finetune:shift:scratch", "report"]),
+    ("data.digits.flips", True, ["pretrain:", "finetune:novel:", "report"]),
     ("diffusion.schedule", "cosine", ["pretrain:", "finetune:novel:scratch", "finetune:shift:scratch", "report"]),
     ("backbones.kind.num_tailors", 3, ["pretrain:kind", "report"]),
     ("backbones.kind.null_gate", "true_class", ["pretrain:kind", "report"]),
@@ -123,6 +125,8 @@ CHANGES = [
     ("evaluation.num_reference", 10, ["reference:", "evaluate:", "report"]),
     ("evaluation.reference_seed", 9, ["reference:", "evaluate:", "report"]),
     ("evaluation.batch_size", 9, ["reference:", "evaluate:", "analyse:interference", "report"]),
+    ("evaluation.judge", False, ["reference:", "evaluate:", "report"]),
+    ("evaluation.memorisation", False, ["evaluate:", "report"]),
     ("analyses.weights.num_vectors", 5, ["analyse:weights:", "report"]),
     ("analyses.interference.seed", 5, ["analyse:interference", "report"]),
     ("analyses.interference.methods", {"lora": {}}, ["analyse:interference", "report"]),
@@ -155,6 +159,25 @@ def test_every_field_of_the_params_is_in_some_recipe_or_known_to_move_nothing():
         named = {key.split(".")[1] for key in covered if key.startswith(f"{section}.")}
         # of one effect with others in the table: they go through the same dump of the section
         assert fields - named <= {"sampler", "timestep_spacing", "guided_channels", "clip_sample"}
+
+
+# of an experiment in latents
+LATENT_CHANGES = [
+    ("latents.vae", "elsewhere", ["report"]),  # its files are inputs
+    ("latents.scale", 2.0, ["encode:", "pretrain:", "finetune:", "sample:", "evaluate:", "report"]),
+    ("latents.precision", "bfloat16", ["encode:", "pretrain:", "finetune:", "sample:", "evaluate:", "report"]),
+    ("flips", True, ["encode:", "pretrain:", "finetune:", "report"]),
+]
+
+
+@pytest.mark.parametrize("key, value, starts", LATENT_CHANGES, ids=[key for key, _, _ in LATENT_CHANGES])
+def test_a_change_of_latents_reaches_what_trains_and_samples(experiment, key, value, starts):
+    pictures = {"source": "folder", "options": {"path": "x", "size": 16}, "latents": {}}
+    latents = dict.fromkeys(("pretrain.data", "tasks.novel.data", "tasks.shift.data"), "pictures")
+    latents["data.pictures"] = pictures
+    before, after = jobs(experiment(**latents)), jobs(experiment(**latents, **{f"data.pictures.{key}": value}))
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {name for name in before if name.startswith(tuple(starts))}
 
 
 def test_without_analyses_the_report_is_the_one_that_it_was_before_there_were_any(experiment):
@@ -216,9 +239,11 @@ def test_recipes_are_json_and_name_stage_and_version(experiment):
 
 @pytest.mark.parametrize("stage", recipes.STAGE_VERSIONS)
 def test_a_raised_stage_version_changes_the_recipes_of_that_stage_only(experiment, monkeypatch, stage):
-    before = jobs(experiment(tune=TUNE))
+    pictures = {"source": "folder", "options": {"path": "x", "size": 16}, "latents": {}}
+    every_stage = {"tune": TUNE, "data.pictures": pictures}
+    before = jobs(experiment(**every_stage))
     monkeypatch.setitem(recipes.STAGE_VERSIONS, stage, 1000)
-    after = jobs(experiment(tune=TUNE))
+    after = jobs(experiment(**every_stage))
     assert {name.split(":")[0] for name in before if before[name] != after[name]} == {stage}
 
 

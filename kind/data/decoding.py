@@ -71,7 +71,7 @@ def decode_files(listing: Listing, path: Path, log: Path, workers: int, label: s
     Of what a killed call left at `path` and `log`, whole blocks are kept, but for those with bad files.
     """
     known = _read_log(log) if path.is_file() else {}
-    start = _begin(listing, path)
+    start = begin_array(path, (len(listing.items), listing.size, listing.size, listing.channels))
     row_bytes = listing.size * listing.size * listing.channels
     blocks = [
         Block(
@@ -83,7 +83,7 @@ def decode_files(listing: Listing, path: Path, log: Path, workers: int, label: s
     done = {number: found for number, found in known.items() if number < len(blocks) and not found["bad"]}
     done = {number: found for number, found in done.items() if found["stamp"] == blocks[number].stamp()}
     open_blocks = [block for block in blocks if block.number not in done]
-    _check_space(path, sum(len(block.items) for block in open_blocks) * row_bytes)
+    check_space(path, sum(len(block.items) for block in open_blocks) * row_bytes)
     kept = len(listing.items) - sum(len(block.items) for block in open_blocks)
     if done:
         print(f"{label}: going on after {kept} of {len(listing.items)} images", flush=True)
@@ -100,31 +100,32 @@ def decode_files(listing: Listing, path: Path, log: Path, workers: int, label: s
     return _joined(done, len(blocks))
 
 
-def _begin(listing: Listing, path: Path) -> int:
-    """Make the file, or keep what is there, with the right header and length; returns where the rows begin."""
-    shape = (len(listing.items), listing.size, listing.size, listing.channels)
+def begin_array(path: Path, shape: Sequence[int], descr: str = "|u1") -> int:
+    """Make a npy file, or keep what is there, with the right header and length; returns where the rows begin."""
+    import numpy as np
+
     path.parent.mkdir(parents=True, exist_ok=True)
     with naming(path), open(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as handle:
-        write_header(handle, shape)
+        write_header(handle, shape, descr)
         start = handle.tell()
-        handle.truncate(start + math.prod(shape))
+        handle.truncate(start + math.prod(shape) * np.dtype(descr).itemsize)
     return start
 
 
-def write_header(handle: BinaryIO, shape: Sequence[int]) -> None:
-    """Of a npy file of uint8; its length is the same for all sizes that occur."""
+def write_header(handle: BinaryIO, shape: Sequence[int], descr: str = "|u1") -> None:
+    """Of a npy file; its length is the same for all sizes that occur."""
     import numpy as np
 
-    np.lib.format.write_array_header_1_0(handle, {"descr": "|u1", "fortran_order": False, "shape": tuple(shape)})
+    np.lib.format.write_array_header_1_0(handle, {"descr": descr, "fortran_order": False, "shape": tuple(shape)})
 
 
-def _check_space(path: Path, needed: int) -> None:
+def check_space(path: Path, needed: int, remedy: str = "lower size or images_per_class") -> None:
     """Raises UserError at the start for a disk that would be full hours later."""
     free = shutil.disk_usage(path.parent).free + path.stat().st_blocks * 512
     if needed > free:
         raise UserError(
             f"{path}: {needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free",
-            hint="free some space, name another place with --results, or lower size or images_per_class",
+            hint=f"free some space, name another place with --results, or {remedy}",
         )
 
 

@@ -12,7 +12,7 @@ damaged, which is known when all are decoded, and by then 100 GB would have to b
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from kind.artifacts import load_arrays, read_json, sha256
 from kind.errors import UserError
 from kind.layout import SPLITS
 from kind.params.messages import nearest, some
+from kind.spaces import PIXELS, Latents, Pixels
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,7 +33,7 @@ REMAKE = "run the prepare stage of this data set again"
 
 
 class StoredImages:
-    """Some rows of an array on disk, uint8 [N, H, W, C]: what is indexed is read, into an array of its own."""
+    """Some rows of an array on disk, images or latents: what is indexed is read, into an array of its own."""
 
     def __init__(self, stored: np.ndarray, rows: np.ndarray):
         self.stored, self.rows = stored, rows
@@ -57,11 +58,13 @@ class StoredImages:
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """rows: uint8 [N, H, W, C], in memory or stored; labels: int64 [N], positions in class_names."""
+    """rows: uint8 [N, H, W, C] (latents: see `kind.spaces`), in memory or stored; labels: int64 [N], positions in
+    class_names; space: what rows are to a model."""
 
     rows: np.ndarray | StoredImages
     labels: np.ndarray
     class_names: tuple[str, ...]
+    space: Pixels | Latents = PIXELS
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -73,7 +76,12 @@ class LabelledImages:
 
     def take(self, indices: np.ndarray) -> LabelledImages:
         """These images in this order, with the same classes."""
-        return LabelledImages(self.rows.take(indices, axis=0), self.labels[indices], self.class_names)
+        return replace(self, rows=self.rows.take(indices, axis=0), labels=self.labels[indices])
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(height, width, channels) of what a model sees."""
+        return self.space.shape_of(self.rows.shape[1:])
 
 
 def read_manifest(folder: str | Path) -> dict[str, Any]:
@@ -99,17 +107,27 @@ def load_split(folder: str | Path, split: str, classes: Sequence[str] | None = N
     Images are stored ones, unread.  Raises UserError if a file is not the one that the manifest describes (a large one
     is hashed once, see `kind.checksums`), or for a class that is not in it.
     """
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    check_sum(folder / IMAGES, manifest)
+    return split_of(folder, manifest, open_images(folder / IMAGES), split, classes)
+
+
+def check_sum(path: Path, manifest: Mapping[str, Any], name: str = MANIFEST, remake: str = REMAKE) -> None:
+    """Raises UserError for a file that the manifest of this name beside it does not describe."""
+    if sha256(path) != manifest["sha256"].get(path.name):
+        raise UserError(f"{path}: is not the file that {name} beside it describes (sha256 differs)", hint=remake)
+
+
+def split_of(
+    folder: Path, manifest: Mapping[str, Any], stored: np.ndarray, split: str, classes: Sequence[str] | None
+) -> LabelledImages:
+    """`load_split` of an array whose rows are those of the images."""
     import numpy as np
 
     assert split in (*SPLITS, "all"), f"split {split!r} is none of {', '.join(SPLITS)}, all"
-    folder = Path(folder)
-    manifest = read_manifest(folder)
-    for path in (folder / IMAGES, folder / INDEX):
-        if sha256(path) != manifest["sha256"].get(path.name):
-            raise UserError(
-                f"{path}: is not the file that manifest.json beside it describes (sha256 differs)", hint=REMAKE
-            )
-    stored, index = _open_images(folder / IMAGES), load_arrays(folder / INDEX, ("labels", "splits"))
+    check_sum(folder / INDEX, manifest)
+    index = load_arrays(folder / INDEX, ("labels", "splits"))
     _check_index(folder / INDEX, index, len(stored), manifest)
     wanted = SPLITS if split == "all" else (split,)
     rows = np.concatenate([np.flatnonzero(index["splits"] == SPLITS.index(name)) for name in wanted])
@@ -123,16 +141,21 @@ def load_split(folder: str | Path, split: str, classes: Sequence[str] | None = N
     return LabelledImages(StoredImages(stored, rows[labels >= 0]), labels[labels >= 0], tuple(classes))
 
 
-def _open_images(path: Path) -> np.ndarray:
+def open_images(path: Path) -> np.ndarray:
+    return open_rows(path, "uint8", 4, "images uint8 [N, H, W, C]", REMAKE)
+
+
+def open_rows(path: Path, dtype: str, num_axes: int, expected: str, remake: str) -> np.ndarray:
+    """A memory map; raises UserError for what is no array of this dtype and so many axes."""
     import numpy as np
 
     try:
         stored = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError, SyntaxError, TypeError) as error:  # what damaged headers come to
         raise UserError(f"{path}: not a whole npy file of plain numbers ({error})", hint=DAMAGED)
-    if not isinstance(stored, np.ndarray) or stored.dtype != np.uint8 or stored.ndim != 4:
+    if not isinstance(stored, np.ndarray) or stored.dtype != dtype or stored.ndim != num_axes:
         found = f"{stored.dtype} {list(stored.shape)}" if isinstance(stored, np.ndarray) else "several arrays"
-        raise UserError(f"{path}: expected images uint8 [N, H, W, C]; the file holds {found}", hint=REMAKE)
+        raise UserError(f"{path}: expected {expected}; the file holds {found}", hint=remake)
     return stored
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -91,7 +90,7 @@ def prepare(
     manifest_path = folder / MANIFEST
     manifest_path.unlink(missing_ok=True)  # while files change there is no manifest
     save_arrays(folder / INDEX, labels=rows.labels, splits=splits)
-    image_sum = work.hand_over(folder / IMAGES) if raw is None else _save(folder / IMAGES, raw.images)
+    image_sum = checksums.move(work.images, folder / IMAGES) if raw is None else _save(folder / IMAGES, raw.images)
     manifest = {
         "format": FORMAT,
         "source": source_name,
@@ -115,13 +114,6 @@ class _Work:
 
     def __init__(self, folder: Path):
         self.images, self.log, self.bad = (folder / name for name in (f".{IMAGES}", f".{IMAGES}.log", "bad_images.csv"))
-
-    def hand_over(self, path: Path) -> str:
-        """Move the images to their place; returns their checksum, which takes long and is taken before the move."""
-        found = sha256(self.images)
-        os.replace(self.images, path)
-        checksums.remember(path, found)
-        return found
 
     def clear(self) -> None:
         for path in (self.log, self.bad):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kind.batches import to_model_range
 from kind.diffusion import Diffusion, Objective
+from kind.images import to_model_range
 from kind.models.dit import DiT
 from kind.random_streams import stream
 
@@ -17,8 +17,9 @@ def held_out_losses(
 ) -> Tensor:
     """The loss of each image given its label, mean over draws of noise and timestep.  [N], float64.
 
-    images: uint8 [N, C, H, W]; labels: [N], among the model's.  What is drawn depends on seed, draw and image alone, so
-    that models are compared on the same noise.  float32 whatever the experiment's precision.
+    images: uint8 [N, C, H, W], or latents as models see them; labels: [N], among the model's.  What is drawn depends on
+    seed, draw and image alone, so that models are compared on the same noise.  float32 whatever the experiment's
+    precision.
     """
     device = next(model.parameters()).device
     model.eval()

@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from kind.diffusers_parts import DiTTransformer2DModel
 from kind.models.gate import ClassGate
+from kind.spaces import Latents
 
 EMBEDDER = "transformer_blocks.{}.norm1.emb."
 FUSED_IN_DIT = ("to_q", "to_k", "to_v")
@@ -27,7 +28,10 @@ LABEL_TABLE = "embedder.class_embedder.embedding_table.weight"
 
 @dataclass(frozen=True)
 class DiTConfig:
-    """What defines a DiT's shape; `num_classes` excludes the null class, which is row `num_classes`."""
+    """What defines a DiT's shape; `num_classes` excludes the null class, which is row `num_classes`.
+
+    latents: whose they are, for a model that sees latents and no pixels.
+    """
 
     depth: int
     width: int
@@ -37,6 +41,11 @@ class DiTConfig:
     channels: int
     num_classes: int
     learned_variance: bool = False
+    latents: Latents | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.latents, dict):  # from the header of a file
+            object.__setattr__(self, "latents", Latents(**self.latents))
 
     @property
     def out_channels(self) -> int:
@@ -61,7 +70,8 @@ class DiTConfig:
         }
 
     def to_dict(self) -> dict:
-        return asdict(self)
+        """For headers; those of pixels do not speak of latents."""
+        return {key: value for key, value in asdict(self).items() if (key, value) != ("latents", None)}
 
 
 class DiT(nn.Module):

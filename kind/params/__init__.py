@@ -8,12 +8,13 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field
 
-from kind.data.sources import SOURCES
 from kind.methods import METHODS
 from kind.models.presets import PRESETS, Preset
 from kind.params.ablations import Ablation, axis_value
 from kind.params.analyses import Analyses
 from kind.params.backbones import Backbone
+from kind.params.data import DataSet, Latents
+from kind.params.data import Split as Split
 from kind.params.match import Match, Place, channels_of, find_match
 from kind.params.methods import options_of
 from kind.params.protocol import Evaluation, ReplaySet, Sampling
@@ -36,21 +37,6 @@ class Compute(Section):
     checkpoint_seconds: PositiveFloat = 60.0
     recompute: Literal["nothing", "hidden", "blocks"] = "nothing"
     workers: PositiveInt | None = None
-
-
-class Split(Section):
-    """Shares of a source's images, stratified by class and seeded."""
-
-    train: PositiveFloat = 0.5
-    validation: PositiveFloat = 0.15
-    test: PositiveFloat = 0.35
-    seed: NaturalInt = 0
-
-
-class DataSet(Section):
-    source: Literal[tuple(SOURCES)]
-    options: dict[str, Any] = {}
-    split: Split = Split()
 
 
 class Model(Section):
@@ -141,6 +127,23 @@ class Experiment(Section):
 
     def all_tasks(self) -> dict[str, Task]:
         return self.tasks | (self.tune.tasks if self.tune else {})
+
+    @property
+    def latents(self) -> Latents | None:
+        """What all data sets are trained on as, those of tasks like that of pre-training; None for pixels."""
+        return self.data[self.pretrain.data].latents
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether a support vector machine judges samples: pixels unless the params say something, latents not."""
+        said = self.evaluation.judge
+        return self.latents is None if said is None else said
+
+    @property
+    def looks_for_copies(self) -> bool:
+        """Whether samples are compared with the training images pixel by pixel; the same."""
+        said = self.evaluation.memorisation
+        return self.latents is None if said is None else said
 
     def class_users(self) -> Iterator[tuple[str, Pretrain | Task]]:
         """What names classes, by its key in the file."""

@@ -15,6 +15,7 @@ from kind.methods import METHODS
 from kind.params import Experiment
 from kind.params.checks import Checks
 from kind.params.class_sets import with_class_lists
+from kind.params.latent_checks import latent_problems
 from kind.params.messages import check_name, nearest, show
 from kind.params.methods import Entry, about, options_of, with_defaults
 from kind.params.read import optional_fields, read_into
@@ -131,6 +132,7 @@ class _Reader:
         options: dict[str, Any] = {}
         yield from self._source_options(options)
         yield from Checks(self.content, self.valid, options).run()
+        yield from latent_problems(self.valid, options)
 
     def _mapping(self, name: str) -> Iterator[str]:
         given = self.content[name]

@@ -174,7 +174,9 @@ def _place(valid: Mapping[str, Any], options: BaseModel, task: Any) -> Place | N
 
 
 def channels_of(data: Any) -> int | None:
-    """Of a data set's images; None where only the data can tell, or where its options are wrong."""
+    """Of what a model sees of a data set; None where only the data can tell, or where its options are wrong."""
+    if data.latents is not None:
+        return data.latents.channels
     source = SOURCES[data.source]
     try:
         return source.channels(source.options.model_validate(data.options))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model_serializer
 
 from kind.params.types import NaturalInt, PositiveFloat, PositiveInt, Section
 from kind.weights import WEIGHTS, Place
@@ -87,14 +87,28 @@ class Dinov2Extractor(_PublishedExtractor):
 
 
 class Evaluation(Section):
-    """The measuring part of the protocol."""
+    """The measuring part of the protocol.
 
+    judge: fit a support vector machine to the pixels of all training images (`accuracy_svc`).  memorisation: compare
+    every sample with every training image of its task (`nearest_train`).  Both are for small images, so that None is
+    true for pixels and false for latents; our choice.
+    """
+
+    may_be_none: ClassVar[tuple[str, ...]] = ("judge", "memorisation")
     extractor: Annotated[TrainedExtractor | InceptionExtractor | Dinov2Extractor, Field(discriminator="type")]
     reference: Literal["train", "validation", "test", "all"] = "test"
     num_reference: PositiveInt | None = None
     reference_seed: NaturalInt = 0
     batch_size: PositiveInt = 100
     curve: list[Annotated[float, Field(gt=0, lt=1)]] = []
+    judge: bool | None = None
+    memorisation: bool | None = None
+
+    @model_serializer(mode="wrap")
+    def _described(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Recipes of experiments that say nothing of these do not know them."""
+        unsaid = {name for name in ("judge", "memorisation") if getattr(self, name) is None}
+        return {key: value for key, value in handler(self).items() if key not in unsaid}
 
 
 class ReplaySet(Section):

@@ -88,7 +88,7 @@ def analyse_interference(context: Context) -> None:
     data = dict.fromkeys(experiment.tasks[task].data for task in asked.tasks)
     job = Job(
         recipe=recipes.interference(experiment),
-        inputs=[*(path for name in data for path in layout.data_files(name)), *_trained(runs)],
+        inputs=[*(path for name in data for path in layout.training_files(experiment, name)), *_trained(runs)],
         outputs=[layout.interference_table],
         record=layout.record(layout.analyses, "interference"),
         state=layout.state("analyse", "interference"),

@@ -61,7 +61,8 @@ def _origin(place: Place) -> str:
 def published_weights(experiment: Experiment) -> list[Place]:
     """Where the weights lie that the experiment does not make."""
     extractor = experiment.evaluation.extractor
-    return [] if extractor.type == "trained" else [extractor.place()]
+    vaes = [data.latents.place(name) for name, data in experiment.data.items() if data.latents]
+    return [*([] if extractor.type == "trained" else [extractor.place()]), *dict.fromkeys(vaes)]
 
 
 def missing(experiment: Experiment) -> list[str]:

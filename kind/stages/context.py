@@ -13,6 +13,7 @@ from kind.layout import Layout
 from kind.params import Experiment
 from kind.params.file import find_params, load_experiment
 from kind.params.messages import nearest
+from kind.weights import Place
 
 GET_EMBEDDINGS = "put a file of one vector a class there, or leave it out: classes' mean images are taken then"
 
@@ -79,6 +80,11 @@ class Context:
             raise UserError(f"{self.params_path}: embedding.path: {named} does not exist", hint=GET_EMBEDDINGS)
         return [] if named is None else [Path(named)]
 
+    def vae_files(self, data: str) -> list[Path]:
+        """The VAE of a data set's latents, none for pixels; raises UserError where it is not there."""
+        latents = self.experiment.data[data].latents
+        return [] if latents is None else self._published(latents.place(data))
+
     def extractor_weights(self) -> Path:
         """What the extractor is loaded from, a file or a folder."""
         extractor = self.experiment.evaluation.extractor
@@ -87,9 +93,9 @@ class Context:
     def extractor_files(self) -> list[Path]:
         """The same, file by file; raises UserError where weights that others published are not there."""
         extractor = self.experiment.evaluation.extractor
-        if extractor.type == "trained":
-            return [self.layout.extractor]
-        place = extractor.place()
+        return [self.layout.extractor] if extractor.type == "trained" else self._published(extractor.place())
+
+    def _published(self, place: Place) -> list[Path]:
         if problem := place.problem():
             raise UserError(f"{self.params_path}: {problem}", hint=place.weights.ways)
         return place.files

@@ -68,7 +68,7 @@ def evaluate_run(this: Run) -> None:
             *shards,
             *context.extractor_files(),
             layout.reference(this.task),
-            layout.judge(this.task),
+            *([layout.judge(this.task)] if context.experiment.is_judged else []),
             layout.record(layout.reference(this.task).parent, this.task),
             *(layout.record(this.folder, stage) for stage in ("finetune", "sample")),
             *layout.data_files(context.experiment.task(this.task).data),
@@ -97,14 +97,20 @@ def measure(this: Run) -> None:
     task = experiment.task(this.task)
     finetuned = read_record(layout.record(this.folder, "finetune"), "training", "parameters")
     drawn = read_record(layout.record(this.folder, "sample"), "precision")
-    described = read_record(layout.record(layout.reference(this.task).parent, this.task), "judge")
+    judged = ["judge"] if experiment.is_judged else []
+    described = read_record(layout.record(layout.reference(this.task).parent, this.task), *judged)
     prepare_torch(experiment.compute.threads)
     device = choose_device(experiment.compute.device, context.device_key)
     extractor = load_extractor(context.extractor_weights(), device=str(device))
     reference, _ = load_reference(layout.reference(this.task))
     check_reference(layout.reference(this.task), reference, qualified(task.data, task.classes))
-    judge, judged = load_judge(layout.judge(this.task)), reference_images(layout.reference(this.task))
-    shots, test = load_shots(context, task), load_images(context, task.data, "test", task.classes)
+    pixels = {}
+    if experiment.is_judged:
+        pixels["judge"] = load_judge(layout.judge(this.task))
+        pixels["judged_reference"] = reference_images(layout.reference(this.task))
+    if experiment.looks_for_copies:
+        pixels["train_images"] = load_shots(context, task).images
+        pixels["test_images"] = load_images(context, task.data, "test", task.classes).images
 
     def compare(images: ImageSet) -> dict[str, Any]:
         label = f"{this.task} {this.label} seed {this.seed}"
@@ -120,15 +126,12 @@ def measure(this: Run) -> None:
             reference,
             images,
             known_classes=extractor.class_names,
-            judge=judge,
-            judged_reference=judged,
-            train_images=shots.images,
-            test_images=test.images,
+            **pixels,
         )
 
-    shards = this.shards()
+    shards, shape = this.shards(), from_npz([layout.reference(this.task)]).shape
     for path in (path for paths in shards.values() for path in paths):  # one by one, so that the wrong one is named
-        check_samples(from_npz([path], hint=AGAIN), judged[0].shape[1:], len(task.classes))
+        check_samples(from_npz([path], hint=AGAIN), shape, len(task.classes))
     curve, curve_count = {}, experiment.sampling.curve_num_samples
     for step, paths in shards.items():
         images = from_npz(paths, hint=AGAIN)
@@ -156,7 +159,7 @@ def measure(this: Run) -> None:
         "final_step": this.steps[-1],
         "steps": {str(step): values for step, values in curve.items()},
         **final,
-        "judge": described["judge"],
+        **{key: described[key] for key in judged},
         "training": finetuned["training"],
         "parameters": finetuned["parameters"],
         "provenance": provenance(),

@@ -25,7 +25,7 @@ def run(arguments: argparse.Namespace) -> None:
     job = Job(
         recipe=recipes.finetune(experiment, *this.name),
         inputs=[
-            *layout.data_files(task.data),
+            *layout.training_files(experiment, task.data),
             *(path for path in (this.start, this.replay, this.tuned) if path),
             *material_files(this),
             *(path for member in this.members for path in layout.adapted_files(member.folder, steps)[:-1]),
@@ -45,7 +45,7 @@ def train(this: Run, job: Job) -> dict:
     from kind.diffusion import Diffusion
     from kind.evaluation.complexity import describe_cost
     from kind.stages.expected import check_backbone
-    from kind.stages.images import load_shots
+    from kind.stages.images import load_seen, load_shots
     from kind.stages.replay import load_replay
     from kind.stages.training_job import check_images, fresh_config, run_training, try_training, write_history
     from kind.training_routine import routine_of
@@ -56,13 +56,13 @@ def train(this: Run, job: Job) -> dict:
     rate = None
     if method.learns(options):
         rate = options.learning_rate or settings.learning_rate or chosen_rate(this.tuned)
-    data = load_shots(context, task)
+    data = load_shots(context, task, load_seen)
     config = fresh_config(context, data, len(task.classes)) if method.start is None else None
     if this.start:
         check_backbone(context, options.backbone, this.start)
     start = load_start(method.start, this.start, config, this.seed)
     check_images(data, start.model.config, f"task {this.task}")
-    material = load_material(this, data)
+    material = load_material(this)
     model = adapt(start, method, options, len(task.classes), this.seed, settings.label_table, material)
     # after adapt, which renews the label table, so that the header describes the adapted model
     diffusion = start.diffusion or Diffusion(**experiment.diffusion.model_dump())

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kind.data.latents import load_latents
 from kind.data.prepared import LabelledImages, load_split
 from kind.data.splits import select_shots
 from kind.errors import UserError
 from kind.params import Task
 from kind.params.messages import some
 from kind.random_streams import derive_seed
+from kind.spaces import Pixels
 from kind.stages.context import Context
 
 if TYPE_CHECKING:
     import torch
+
+Loader = Callable[..., LabelledImages]  # of `load_images` and `load_seen`
 
 
 def load_images(context: Context, data: str, split: str, classes: Sequence[str] | None = None) -> LabelledImages:
@@ -24,18 +29,27 @@ def load_images(context: Context, data: str, split: str, classes: Sequence[str] 
     return load_split(context.layout.data(data), split, classes)
 
 
-def load_shots(context: Context, task: Task) -> LabelledImages:
+def load_seen(context: Context, data: str, split: str, classes: Sequence[str] | None = None) -> LabelledImages:
+    """The same as models see them: latents where the data set has them, mirrored at random where its params say so."""
+    given = context.experiment.data[data]
+    if given.latents is not None:
+        return load_latents(context.layout.data(data), split, classes, given.latent_settings())
+    return replace(load_images(context, data, split, classes), space=Pixels(given.flips))
+
+
+def load_shots(context: Context, task: Task, load: Loader = load_images) -> LabelledImages:
     """The training images that a task may use: at most `images_per_class` of each class."""
-    images = load_images(context, task.data, "train", task.classes)
+    images = load(context, task.data, "train", task.classes)
     return images.take(select_shots(images.labels, task.classes, task.images_per_class, task.seed))
 
 
 def held_out_tensors(context: Context, task: Task) -> tuple[torch.Tensor, torch.Tensor]:
-    """A task's validation images, uint8 [N, C, H, W], and their labels [N], for losses of what was not trained on."""
+    """A task's validation images, uint8 [N, C, H, W] or latents, and their labels [N], for losses of what was not
+    trained on."""
     import torch
 
-    found = load_images(context, task.data, "validation", task.classes)
-    return torch.from_numpy(found.images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(found.labels)
+    found = load_seen(context, task.data, "validation", task.classes)
+    return found.space.held_out(found.space.arranged(torch.from_numpy(found.images))), torch.from_numpy(found.labels)
 
 
 def reference_images(context: Context, name: str) -> LabelledImages:

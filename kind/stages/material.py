@@ -23,16 +23,16 @@ def material_files(this: Run) -> list[Path]:
     return [*files, *(this.context.embedding_files() if "embeddings" in needs else [])]
 
 
-def load_material(this: Run, shots: LabelledImages) -> Material | None:
-    """Of a run whose task has these images; None for a method that needs nothing more."""
+def load_material(this: Run) -> Material | None:
+    """None for a method that needs nothing more.  Classes are known by their pixels, also to a model of latents."""
     from kind.checkpoints import recombine
     from kind.methods import Material
-    from kind.stages.images import load_images
+    from kind.stages.images import load_images, load_shots
 
     context, given = this.context, {}
     task, pretrain = context.experiment.task(this.task), context.experiment.pretrain
     if "embeddings" in this.needs:
-        given["embeddings"] = class_embeddings(context, task.data, shots)
+        given["embeddings"] = class_embeddings(context, task.data, load_shots(context, task))
     if "seen_embeddings" in this.needs:
         images = load_images(context, pretrain.data, "train", pretrain.classes)
         given["seen_embeddings"] = class_embeddings(context, pretrain.data, images)

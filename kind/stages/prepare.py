@@ -10,7 +10,7 @@ import os
 
 from kind import recipes
 from kind.errors import UserError
-from kind.stages.context import add_shared_arguments, read_context
+from kind.stages.context import Context, add_shared_arguments, read_context
 from kind.stages.job import Job
 
 EXAMPLE = "python -m kind prepare --experiment smoke --data digits"
@@ -18,24 +18,28 @@ EXAMPLE = "python -m kind prepare --experiment smoke --data digits"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_shared_arguments(parser)
+    add_data_arguments(parser, "processes that decode image files")
+
+
+def add_data_arguments(parser: argparse.ArgumentParser, workers: str) -> None:
+    """workers: what they are."""
     parser.add_argument("--data", required=True, metavar="NAME", help="an entry of the params' data section")
-    parser.add_argument(
-        "--workers",
-        type=int,
-        metavar="N",
-        help="processes that decode image files (default: compute.workers, or all cores)",
-    )
+    parser.add_argument("--workers", type=int, metavar="N", help=f"{workers} (default: compute.workers, or all cores)")
+
+
+def chosen_workers(arguments: argparse.Namespace, context: Context) -> int:
+    given = arguments.workers
+    workers = (context.experiment.compute.workers or len(os.sched_getaffinity(0))) if given is None else given
+    if workers < 1:
+        raise UserError(f"--workers: {workers} given; at least 1", hint="leave it out to use all cores")
+    return workers
 
 
 def run(arguments: argparse.Namespace) -> None:
     context = read_context(arguments)
     layout, name = context.layout, arguments.data
     data = context.choose("data", name)
-    workers = arguments.workers
-    if workers is None:
-        workers = context.experiment.compute.workers or len(os.sched_getaffinity(0))
-    if workers < 1:
-        raise UserError(f"--workers: {workers} given; at least 1", hint="leave it out to use all cores")
+    workers = chosen_workers(arguments, context)
     state = layout.state("prepare", name)
 
     def work() -> None:

@@ -27,7 +27,8 @@ def run(arguments: argparse.Namespace) -> None:
     job = Job(
         recipe=recipes.pretrain(context.experiment, name),
         inputs=[
-            *layout.data_files(context.experiment.pretrain.data),
+            *layout.training_files(context.experiment, context.experiment.pretrain.data),
+            *context.vae_files(context.experiment.pretrain.data),
             *([layout.backbone_model(start)] if start else []),
             *(context.embedding_files() if context.experiment.backbones[name].given_to == "soft" else []),
         ],
@@ -52,14 +53,15 @@ def train(context: Context, name: str, job: Job) -> dict:
     from kind.random_streams import derive_seed
     from kind.reporting.grids import shown_classes
     from kind.sampling import balanced_labels, sample_images
+    from kind.stages.decoder import decoder_of
     from kind.stages.expected import check_backbone
-    from kind.stages.images import load_images
+    from kind.stages.images import load_images, load_seen
     from kind.stages.material import class_embeddings
     from kind.stages.training_job import check_images, fresh_config, run_training, write_history
 
     experiment, layout = context.experiment, context.layout
     settings, backbone = experiment.pretrain, experiment.backbones[name]
-    data = load_images(context, settings.data, "train", settings.classes)
+    data = load_seen(context, settings.data, "train", settings.classes)
     diffusion = Diffusion(**experiment.diffusion.model_dump())
     config = fresh_config(context, data, len(settings.classes))
     start = experiment.start_of_backbone(name)
@@ -71,7 +73,10 @@ def train(context: Context, name: str, job: Job) -> dict:
         model = build_dit(config, derive_seed(settings.seed, "backbone"))  # both forms begin with the same draw
     null_gate = "learngenes"
     if backbone.form == "kind":
-        embeddings = class_embeddings(context, settings.data, data) if backbone.given_to == "soft" else None
+        embeddings = None
+        if backbone.given_to == "soft":
+            pixels = load_images(context, settings.data, "train", settings.classes)
+            embeddings = class_embeddings(context, settings.data, pixels)
         size = None if embeddings is None else embeddings.shape[1]
         factorization = backbone.factorization(settings.classes, size)
         model, null_gate = factorize(model, factorization, derive_seed(settings.seed, "factorize")), backbone.null_gate
@@ -102,7 +107,14 @@ def train(context: Context, name: str, job: Job) -> dict:
     labels = shown[balanced_labels(PREVIEW_PER_CLASS * len(shown), len(shown))]
     protocol = Sampling(**PREVIEW, num_samples=len(labels))
     images = sample_images(
-        model, diffusion, protocol, labels, settings.seed, null_gate=null_gate, label=f"preview {name}"
+        model,
+        diffusion,
+        protocol,
+        labels,
+        settings.seed,
+        null_gate=null_gate,
+        label=f"preview {name}",
+        decode=decoder_of(context, settings.data, model.config, next(model.parameters()).device),
     )
     save_arrays(folder / "preview.npz", arr_0=images, arr_1=labels.numpy())
     write_history(outcome, folder)

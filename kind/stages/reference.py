@@ -1,4 +1,4 @@
-"""Features and statistics of a task's reference images, and the judge that plays no other part.
+"""Features and statistics of a task's reference images, and the judge (where there is one) that plays no other part.
 
 Or statistics of any images in ADM's format, without an experiment: give IMAGES and --output.
 """
@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> None:
     Job(
         recipe=recipes.reference(context.experiment, name),
         inputs=[*context.extractor_files(), *layout.data_files(task.data)],
-        outputs=[layout.reference(name), layout.judge(name)],
+        outputs=[layout.reference(name), *([layout.judge(name)] if context.experiment.is_judged else [])],
         record=layout.record(layout.reference(name).parent, name),
         state=layout.state("reference", name),
         planned=context.planned,
@@ -92,6 +92,8 @@ def build(context: Context, name: str) -> dict:
     protocol = recipes.reference(experiment, name)["protocol"] | {"image_shape": list(images.shape)}
     save_reference(layout.reference(name), reference, protocol)
 
+    if not experiment.is_judged:
+        return {"num_reference": reference.count}
     # The judge chooses among all classes of the data set, not only the task's.
     training, test = (load_images(context, task.data, split) for split in ("train", "test"))
     judge = fit_judge(training.images, training.labels, qualified(task.data, training.class_names))

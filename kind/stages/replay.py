@@ -1,4 +1,7 @@
-"""Draw images from a backbone, class by class in turn: what the objective `diff-tuning` trains on beside the task's."""
+"""Draw images from a backbone, class by class in turn: what the objective `diff-tuning` trains on beside the task's.
+
+Of a backbone of latents they are latents.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from kind import recipes
+from kind.spaces import PIXELS
 from kind.stages.context import Context, add_shared_arguments, read_context
 from kind.stages.job import Job
 from kind.stages.run_arguments import Run
@@ -42,7 +46,7 @@ def draw(context: Context, name: str) -> dict:
     from kind.checkpoints import load_backbone
     from kind.devices import choose_device, choose_precision, prepare_torch
     from kind.random_streams import derive_seed
-    from kind.sampling import balanced_labels, sample_images
+    from kind.sampling import balanced_labels, sample_images, sample_latents
     from kind.stages.expected import check_backbone
 
     experiment, path = context.experiment, context.layout.backbone_model(name)
@@ -54,7 +58,8 @@ def draw(context: Context, name: str) -> dict:
     loaded = load_backbone(path)
     model = loaded.model.to(device)
     labels = balanced_labels(protocol.num_samples, len(loaded.classes))
-    images = sample_images(
+    draw_them = sample_images if model.config.latents is None else sample_latents  # what training takes
+    images = draw_them(
         model,
         loaded.diffusion,
         protocol,
@@ -84,5 +89,5 @@ def load_replay(this: Run, config: DiTConfig) -> Replay:
             hint="delete it and run the stage replay again",
         )
     settings = this.context.experiment.replay
-    stacked = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+    stacked = PIXELS.arranged(torch.from_numpy(images))
     return Replay(stacked, settings.share, settings.weight)

@@ -27,7 +27,12 @@ def run(arguments: argparse.Namespace) -> None:
     adapted = [layout.adapted(this.folder, step) for step in steps]
     job = Job(
         recipe=recipes.sample(context.experiment, *this.name),
-        inputs=[*adapted, *raw, *([this.start] if this.start else [])],
+        inputs=[
+            *adapted,
+            *raw,
+            *([this.start] if this.start else []),
+            *context.vae_files(context.experiment.task(this.task).data),
+        ],
         outputs=[path for paths in this.shards().values() for path in paths],
         record=layout.record(this.folder, "sample"),
         state=this.state("sample"),
@@ -46,6 +51,7 @@ def draw(this: Run, job: Job) -> dict:
     from kind.devices import choose_device, choose_precision, prepare_torch
     from kind.random_streams import derive_seed
     from kind.sampling import balanced_labels, sample_images
+    from kind.stages.decoder import decoder_of
     from kind.stages.expected import check_adapted
 
     context = this.context
@@ -55,10 +61,10 @@ def draw(this: Run, job: Job) -> dict:
     prepare_torch(compute.threads)
     device = choose_device(compute.device, context.device_key)
     precision = choose_precision(compute.precision, device)
-    for path in job.inputs:
-        if path != this.start:
-            check_adapted(this, path)
+    for path in dict.fromkeys([*(layout.adapted(this.folder, step) for step in steps), this.final_weights]):
+        check_adapted(this, path)
     waiting, drawn, started = job.state / job.identity, {}, time.monotonic()
+    decode = None
     for step, paths in this.shards().items():
         weights = this.final_weights if step == steps[-1] else layout.adapted(this.folder, step)
         loaded, count = None, this.sample_counts()[step]
@@ -71,6 +77,7 @@ def draw(this: Run, job: Job) -> dict:
             if loaded is None:
                 loaded = load_adapted(weights, this.start)
                 model = this.method.merged(loaded.model).to(device)
+                decode = decode or decoder_of(context, task.data, model.config, device)
             chosen = labels[first : first + protocol.shard_size]
             images = sample_images(
                 model,
@@ -83,6 +90,7 @@ def draw(this: Run, job: Job) -> dict:
                 null_gate=loaded.header["null_gate"],
                 precision=precision,
                 label=f"sample {this.task} {this.label} seed {this.seed} step {step}",
+                decode=decode,
             )
             save_arrays(kept, arr_0=images, arr_1=chosen.numpy())
     for kept, path in drawn.items():

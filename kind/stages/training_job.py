@@ -16,6 +16,7 @@ from kind.errors import UserError
 from kind.models.dit import DiT, DiTConfig
 from kind.params import Training
 from kind.read_ahead import RESIDENT_BYTES
+from kind.spaces import Latents
 from kind.stages.context import Context
 from kind.training import LOG_COLUMNS, Diverged, Outcome, Plan, train
 
@@ -23,23 +24,42 @@ from kind.training import LOG_COLUMNS, Diverged, Outcome, Plan, train
 def fresh_config(context: Context, data: LabelledImages, num_classes: int) -> DiTConfig:
     """The params' model, for images of this data set."""
     shape = context.experiment.model.shape()
-    height, width, channels = data.rows.shape[1:]
+    height, width, channels = data.shape
     if height != width or height % shape.patch_size:
+        what = "pixels" if latents_of(data) is None else "latents"
         raise UserError(
-            f"images of {height} x {width} pixels do not fit patches of {shape.patch_size}: the model needs square "
+            f"images of {height} x {width} {what} do not fit patches of {shape.patch_size}: the model needs square "
             "images whose side is a multiple of model.patch_size"
         )
     learned = context.experiment.diffusion.learned_variance
-    return DiTConfig(*shape, image_size=height, channels=channels, num_classes=num_classes, learned_variance=learned)
+    return DiTConfig(
+        *shape,
+        image_size=height,
+        channels=channels,
+        num_classes=num_classes,
+        learned_variance=learned,
+        latents=latents_of(data),
+    )
+
+
+def latents_of(data: LabelledImages) -> Latents | None:
+    """Whose they are; None for pixels."""
+    return data.space if isinstance(data.space, Latents) else None
 
 
 def check_images(data: LabelledImages, config: DiTConfig, where: str) -> None:
     """Raises UserError for images of another size than the model was built for."""
     wanted = (config.image_size, config.image_size, config.channels)
-    if data.rows.shape[1:] != wanted:
+    if data.shape != wanted:
         raise UserError(
-            f"{where}: images of (height, width, channels) {data.rows.shape[1:]}, but the backbone takes {wanted}",
+            f"{where}: images of (height, width, channels) {data.shape}, but the backbone takes {wanted}",
             hint="give the task's data set images of the size that the backbone was pre-trained with",
+        )
+    if latents_of(data) != config.latents:
+        spaces = ["pixels" if one is None else f"{one}" for one in (latents_of(data), config.latents)]
+        raise UserError(
+            f"{where}: images as {spaces[0]}, but the backbone was trained on {spaces[1]}",
+            hint="encode both data sets by one VAE with one scale, then run the stages pretrain and extract again",
         )
 
 
@@ -74,6 +94,7 @@ def run_training(
         snapshot_steps=snapshot_steps,
         precision=precision,
         checkpoint_seconds=compute.checkpoint_seconds,
+        space=data.space,
         **of_method,
     )
     if settings.ema_decay > 0 and settings.steps < 3 / (1 - settings.ema_decay):
@@ -94,7 +115,7 @@ def for_training(data: LabelledImages) -> torch.Tensor | StoredImages:
     """Images as `train` takes them: a small set in memory, a large one where it is stored."""
     if isinstance(data.rows, StoredImages) and data.rows.nbytes > RESIDENT_BYTES:
         return data.rows
-    return torch.from_numpy(data.images).permute(0, 3, 1, 2).contiguous()
+    return data.space.arranged(torch.from_numpy(data.images))
 
 
 def try_training(context: Context, model: DiT, *arguments: Any, snapshot_steps: tuple[int, ...], **how: Any) -> Outcome:

@@ -35,7 +35,7 @@ UNKNOWN_KEYS = [
     (
         "data.digits.sauce",
         1,
-        "data.digits.sauce: unknown key (did you mean 'source'?); allowed: source, options, split",
+        "data.digits.sauce: unknown key (did you mean 'source'?); allowed: source, options, split, flips, latents",
     ),
     (
         "data.digits.split.tset",

@@ -68,6 +68,17 @@ def embedding_files(experiment):
     return [path] if path is not None and Path(path).is_file() else []
 
 
+def vae_files(experiment, data):
+    """The VAE of a data set's latents, as `published_files`; none for pixels."""
+    latents = experiment.data[data].latents
+    return [] if latents is None else published_files(latents.place(data))
+
+
+def published_files(place):
+    """Weights where they are fetched; a path that the params or a variable name is no input (see onstart)."""
+    return place.files if place.said_by is None else []
+
+
 def threads_of(wildcards):
     return experiment_of(wildcards).compute.threads
 

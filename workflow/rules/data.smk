@@ -21,6 +21,26 @@ rule prepare:
         command("prepare", "data")
 
 
+rule encode:
+    input:
+        lambda wildcards: layout_of(wildcards).data_files(wildcards.data),
+        lambda wildcards: vae_files(experiment_of(wildcards), wildcards.data),
+    output:
+        ANY.latent_files("{data}"),
+        record=ANY.record(ANY.data("{data}"), "encode"),
+    params:
+        file=params_file,
+        recipe=recipe("encode", "data"),
+    log:
+        ANY.log("encode", "{data}"),
+    threads: workers_of
+    priority: 100
+    message:
+        "{wildcards.experiment}: encode data {wildcards.data}"
+    shell:
+        command("encode", "data")
+
+
 def data_of_all_tasks(wildcards):
     used = dict.fromkeys(task.data for task in experiment_of(wildcards).all_tasks().values())
     return [path for data in used for path in layout_of(wildcards).data_files(data)]
@@ -45,17 +65,23 @@ rule extractor:
 
 
 def extractor_files(wildcards):
-    """The feature network that the experiment trains, or the published one where it is fetched; a path that the params
-    or a variable name is no input (see onstart)."""
+    """The feature network that the experiment trains, or the published one."""
     extractor = experiment_of(wildcards).evaluation.extractor
     if extractor.type == "trained":
         return [layout_of(wildcards).extractor]
-    place = extractor.place()
-    return place.files if place.said_by is None else []
+    return published_files(extractor.place())
 
 
 def data_of_task(wildcards):
     return layout_of(wildcards).data_files(experiment_of(wildcards).task(wildcards.task).data)
+
+
+def named_among(experiments):
+    """A constraint of the wildcard `experiment`: these, or none at all."""
+    return "|".join(experiments) or "(?!)"
+
+
+JUDGED = [name for name, (_, found) in EXPERIMENTS.items() if found.is_judged]
 
 
 rule reference:
@@ -71,8 +97,19 @@ rule reference:
         recipe=recipe("reference", "task"),
     log:
         ANY.log("reference", "{task}"),
+    wildcard_constraints:
+        experiment=named_among(JUDGED),
     threads: threads_of
     message:
         "{wildcards.experiment}: reference of task {wildcards.task}"
     shell:
         command("reference", "task")
+
+
+# Without a judge, which looks at the pixels of all training images.
+use rule reference as reference_without_judge with:
+    output:
+        ANY.reference("{task}"),
+        record=ANY.record(ANY.reference("{task}").parent, "{task}"),
+    wildcard_constraints:
+        experiment=named_among(EXPERIMENTS.keys() - JUDGED),

@@ -1,12 +1,16 @@
 # Samples against the task's reference.
 
 
+def judge_of(wildcards):
+    return [layout_of(wildcards).judge(wildcards.task)] if experiment_of(wildcards).is_judged else []
+
+
 rule evaluate:
     input:
         ANY.record(RUN, "sample"),
         ANY.record(RUN, "finetune"),
         ANY.reference("{task}"),
-        ANY.judge("{task}"),
+        judge_of,
         ANY.record(ANY.reference("{task}").parent, "{task}"),
         extractor_files,
         data_of_task,

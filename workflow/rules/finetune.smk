@@ -48,12 +48,22 @@ def material_of(wildcards):
     return files + (embedding_files(experiment) if "embeddings" in needs else [])
 
 
+def training_data_of_task(wildcards):
+    experiment = experiment_of(wildcards)
+    return layout_of(wildcards).training_files(experiment, experiment.task(wildcards.task).data)
+
+
+def vae_of_task(wildcards):
+    experiment = experiment_of(wildcards)
+    return vae_files(experiment, experiment.task(wildcards.task).data)
+
+
 rule finetune:
     input:
         start_of,
         replay_of,
         members_of,
-        data_of_task,
+        training_data_of_task,
         chosen_rate,
         material_of,
     output:
@@ -78,6 +88,7 @@ rule sample:
         start_of,
         after_choice,
         ANY.record(RUN, "finetune"),
+        vae_of_task,
     output:
         directory(ANY.sample_folder(RUN)),
         record=ANY.record(RUN, "sample"),

@@ -2,7 +2,10 @@
 
 
 def data_of_pretraining(wildcards):
-    return layout_of(wildcards).data_files(experiment_of(wildcards).pretrain.data)
+    """With the VAE that shows what came of it."""
+    experiment = experiment_of(wildcards)
+    data = experiment.pretrain.data
+    return layout_of(wildcards).training_files(experiment, data) + vae_files(experiment, data)
 
 
 def start_of_backbone(wildcards):

@@ -24,8 +24,9 @@ def results_of(name):
     taken_apart = {experiment.backbone_of(label) for label, method in methods.items() if method.start == "kind"}
     return [
         layout.report / "index.html",
-        *(path for each in data for path in layout.data_files(each)),
-        *(place(task) for task in experiment.tasks for place in (layout.reference, layout.judge)),
+        *(path for each in data for path in layout.training_files(experiment, each)),
+        *(layout.reference(task) for task in experiment.tasks),
+        *(layout.judge(task) for task in experiment.tasks if experiment.is_judged),
         *(path for each in experiment.backbones for path in layout.backbone_files(each)),
         *(place(each) for each in sorted(taken_apart) for place in (layout.learngenes, layout.tailor_folder)),
         *(place(run) for run in runs for place in (layout.adapted_folder, layout.sample_folder, layout.metrics)),

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from cases import choices, image_files, missing_and_damaged, wrong_content, wrong_files
+from cases import choices, image_files, latents, missing_and_damaged, wrong_content, wrong_files
 from cases.parts import Case
 
 CASES: list[Case] = [
@@ -14,6 +14,7 @@ CASES: list[Case] = [
     *wrong_content.CASES,
     *choices.CASES,
     *image_files.CASES,
+    *latents.CASES,
 ]
 
 __all__ = ["CASES", "Case"]
