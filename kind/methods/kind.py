@@ -22,7 +22,8 @@ BUDGET_PER_WIDTH = 100 / 1024
 
 
 class Options(LearngeneStart):
-    """num_tailors: per class and matrix; None: `tailor_budget` shared among the task's classes, at least 1.
+    """num_tailors: per class and matrix; None: `tailor_budget` shared among the task's classes, at least 1; 0: the
+        learngenes alone, so that nothing but the label table is trained.
 
     tailor_budget: tailors of all classes per matrix; None: 100 at width 1024 (DiT-L/2), in proportion to the width.
         Our derivation: one tailor in all 144 matrices of DiT-L/2 is 24 x 18,438 = 442,512 numbers, so that the paper's
@@ -34,7 +35,7 @@ class Options(LearngeneStart):
         halves of guidance adapt.
     """
 
-    num_tailors: Annotated[int, Field(ge=1)] | None = None
+    num_tailors: Annotated[int, Field(ge=0)] | None = None
     tailor_budget: Annotated[int, Field(ge=1)] | None = None
     tailor_start: Literal["random", "zero", "mean", "nearest"] = "random"
     learngenes: Literal["frozen", "trained"] = "frozen"
@@ -141,6 +142,7 @@ METHOD = Method(
     examples=(
         {},
         {"tailor_start": "zero", "num_tailors": 2},
+        {"num_tailors": 0},
         {"learngenes": "trained", "null_gate": "true_class"},
         {"train_dense": "biases"},
         {"train_dense": "all"},
