@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from kind.methods import Adaptation, LearngeneStart, Material, Method
-from kind.models.factorization import Factorization, matrix_shape
+from kind.models.factorization import Factorization, Numbers, matrix_shape
 from kind.models.presets import Preset
 
 if TYPE_CHECKING:
@@ -112,6 +112,18 @@ def count_trained(model: DiT, learngenes: Factorization, options: Options, task:
     return total + sum(p.numel() for p in dense.values() if p is not model.label_table)
 
 
+def deployed(model: DiT, options: Options, task: Adaptation) -> dict[str, Numbers]:
+    """Learngenes and the task's tailors."""
+    return held_by(model, model.factorization, options, task)
+
+
+def held_by(model: DiT, learngenes: Factorization, options: Options, task: Adaptation) -> dict[str, Numbers]:
+    """The same of a model that has, or will have, these learngenes."""
+    width = model.config.width
+    count = tailors_per_class(options, width, task.num_classes)
+    return learngenes.with_tailors(task.num_classes, count).numbers(width, task.num_classes)
+
+
 def problem(options: Options, shape: Preset, backbone: object, num_seen_classes: int, num_classes: int) -> str | None:
     if options.num_tailors is not None and options.tailor_budget is not None:
         return "num_tailors and tailor_budget are two ways to say one thing; give one"
@@ -150,6 +162,7 @@ METHOD = Method(
     start="kind",
     attach=attach,
     trainable_parameters=trainable_parameters,
+    deployed=deployed,
     needs=needs,
     keeps_output=lambda options: options.tailor_start == "zero",
     size_option="num_tailors",
