@@ -26,6 +26,7 @@ STAGES = {
     "report": "tables, plots, grids and the page of an experiment",
     "compare": "each method's best within a budget of steps, parameters or time",
     "track": "bring an experiment's files into MLflow",
+    "plan": "what an experiment costs, before it is run",
     "check": "check params files and what they need on this machine",
 }
 ON_FILES = {  # without an experiment; `extract` works on model files too

@@ -6,8 +6,26 @@ Drawn as the splits of images are, so that they stay the same from version to ve
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic_core import PydanticCustomError
 
 from kind.data.splits import random_order
+
+
+@dataclass(frozen=True)
+class Unresolved:
+    """In the place of a list of classes that a file names as a set: why there is none, a line each reason."""
+
+    reasons: tuple[str, ...]
+
+
+def resolved(value: Any) -> Any:
+    """Of a field that takes a list of classes, before it is read."""
+    if isinstance(value, Unresolved):
+        raise PydanticCustomError("unresolved", "no list", {"reasons": value.reasons})
+    return value
 
 
 def seen_and_novel(group_sizes: Mapping[str, int], num_seen: int, seed: int) -> dict[str, tuple[str, ...]]:

@@ -10,6 +10,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field
 
+from kind.data.class_sets import resolved
 from kind.data.files import Found, Item, find_images
 from kind.data.sources import Listing, SourceOptions
 from kind.errors import UserError
@@ -18,7 +19,7 @@ from kind.layout import SPLITS
 
 # Numbers may name classes here as in the sections of the params that use them (kind.params.types imports this package).
 Name = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) is int else value), Field(min_length=1)]
-ClassNames = Annotated[list[Name], Field(min_length=1)]
+ClassNames = Annotated[list[Name], BeforeValidator(resolved), Field(min_length=1)]
 
 
 SHOWN = 20  # wrong rows in a message

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from kind.models.factorization import Numbers
 from kind.models.presets import Preset
 
 if TYPE_CHECKING:
@@ -128,6 +129,8 @@ class Method:
     routine: what it adds to the training loop (`kind.training_routine`); None where that is nothing.
     rate_scales: factors of the learning rate by parameter name, where they are not 1.
     combines: made of the runs of other entries, `options.of`, and not trained (`kind.stages.soup_run`).
+    deployed: what the adapted model holds in the place of plain matrices, by kind of matrix, in each block: for methods
+        that leave any.  It is asked of the attached model's start or of an `Outline` of it, before there is a model.
     merge: folds what was added into plain weights for deployment; None where nothing needs folding.
     has_plain_form: whether the adapted model, for methods without tailors, is a plain DiT after `merge`.
     examples: options that the shared tests try the method with; needed where an option has no default.
@@ -149,6 +152,7 @@ class Method:
     keeps_output: Callable[[MethodOptions], bool] = lambda options: True
     routine: Callable[[DiT, MethodOptions, RunLength], Routine] | None = None
     rate_scales: Callable[[DiT, MethodOptions], dict[str, float]] = lambda model, options: {}
+    deployed: Callable[..., dict[str, Numbers]] | None = None
     merge: Callable[[DiT], DiT] | None = None
     has_plain_form: bool = True
     combines: bool = False

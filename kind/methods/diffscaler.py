@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from kind.methods import Adaptation, DenseStart, Method, lora, matrices
+from kind.models.factorization import FACTORIZED, Numbers, matrix_shape
 
 if TYPE_CHECKING:
     from kind.models.dit import DiT
@@ -35,6 +36,16 @@ def trainable_parameters(model: DiT, options: Options, task: Adaptation) -> int:
     return sum(2 * outputs + options.rank * (inputs + outputs) for inputs, outputs in matrices(model))
 
 
+def deployed(model: DiT, options: Options, task: Adaptation) -> dict[str, Numbers]:
+    """The plain matrix, the bottleneck beside it, and a scale and a shift of its outputs."""
+    found = {}
+    for name in FACTORIZED:
+        inputs, outputs = matrix_shape(name, model.config.width)
+        products = inputs * outputs + options.rank * (inputs + outputs)
+        found[name] = Numbers(products + 2 * outputs, products)
+    return found
+
+
 METHOD = Method(
     name="diffscaler",
     title="DiffScaler",
@@ -45,6 +56,7 @@ METHOD = Method(
     start="dense",
     attach=attach,
     trainable_parameters=trainable_parameters,
+    deployed=deployed,
     has_plain_form=False,
     examples=({"rank": 4, "scale": 1.0}, {"rank": 3, "scale": 0.5}),
     size_option="rank",

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from kind.methods import Adaptation, Method, SoftStart, Unknown
-from kind.models.factorization import matrix_shape
+from kind.models.factorization import Numbers, matrix_shape
 from kind.models.presets import Preset
 
 if TYPE_CHECKING:
@@ -55,6 +55,14 @@ def trainable_parameters(model: DiT, options: Options, task: Adaptation) -> int:
     return total
 
 
+def deployed(model: DiT, options: Options, task: Adaptation) -> dict[str, Numbers]:
+    """All components; the gate itself is counted apart."""
+    learned = model.factorization
+    ((_, num_tailors),) = learned.groups
+    everyone = ((tuple(range(task.num_classes)), num_tailors),)
+    return replace(learned, groups=everyone).numbers(model.config.width, task.num_classes)
+
+
 def problem(options: Options, shape: Preset, backbone: object, num_seen_classes: int, num_classes: int) -> str | None:
     if options.train == "nothing" and options.objective != "standard":
         return "train: nothing leaves objective without a meaning; leave out one or the other"
@@ -71,6 +79,7 @@ METHOD = Method(
     start="soft",
     attach=attach,
     trainable_parameters=trainable_parameters,
+    deployed=deployed,
     trains_nothing=lambda options: options.train == "nothing",
     needs=lambda options: frozenset({"embeddings"}),
     keeps_output=lambda options: False,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kind.methods import Adaptation, DenseStart, Method
+from kind.methods import Adaptation, DenseStart, Method, num_weights
 
 if TYPE_CHECKING:
     from kind.models.dit import DiT
@@ -16,7 +16,7 @@ def attach(model: DiT, options: DenseStart, task: Adaptation) -> None:
 
 def trainable_parameters(model: DiT, options: DenseStart, task: Adaptation) -> int:
     """All but the label table, which is counted apart for every method."""
-    return sum(parameter.numel() for parameter in model.parameters()) - model.label_table.numel()
+    return num_weights(model, vectors=True)
 
 
 METHOD = Method(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from kind.methods import Adaptation, Method, lora, matrices
+from kind.models.factorization import FACTORIZED, Numbers, matrix_shape
 
 if TYPE_CHECKING:
     from kind.models.dit import DiT
@@ -34,6 +35,16 @@ def trainable_parameters(model: DiT, options: Options, task: Adaptation) -> int:
     return task.num_classes * sum(options.rank * (inputs + outputs) for inputs, outputs in matrices(model))
 
 
+def deployed(model: DiT, options: Options, task: Adaptation) -> dict[str, Numbers]:
+    """The plain matrix, and beside it a component of in + out + 1 numbers for each class and rank, and a bias of 0."""
+    found = {}
+    for name in FACTORIZED:
+        inputs, outputs = matrix_shape(name, model.config.width)
+        own = options.rank * (inputs + outputs + 1)
+        found[name] = Numbers(inputs * outputs + task.num_classes * own + outputs, inputs * outputs + own)
+    return found
+
+
 METHOD = Method(
     name="gated-lora",
     title="Gated LoRA",
@@ -44,6 +55,7 @@ METHOD = Method(
     start="dense",
     attach=attach,
     trainable_parameters=trainable_parameters,
+    deployed=deployed,
     has_plain_form=False,
     examples=({"rank": 2}, {"rank": 3, "alpha": 6.0, "null_gate": "true_class"}),
     size_option="rank",

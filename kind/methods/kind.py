@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from kind.methods import Adaptation, LearngeneStart, Material, Method
-from kind.models.factorization import Factorization, matrix_shape
+from kind.models.factorization import Factorization, Numbers, matrix_shape
 from kind.models.presets import Preset
 
 if TYPE_CHECKING:
@@ -22,7 +22,8 @@ BUDGET_PER_WIDTH = 100 / 1024
 
 
 class Options(LearngeneStart):
-    """num_tailors: per class and matrix; None: `tailor_budget` shared among the task's classes, at least 1.
+    """num_tailors: per class and matrix; None: `tailor_budget` shared among the task's classes, at least 1; 0: the
+        learngenes alone, so that nothing but the label table is trained.
 
     tailor_budget: tailors of all classes per matrix; None: 100 at width 1024 (DiT-L/2), in proportion to the width.
         Our derivation: one tailor in all 144 matrices of DiT-L/2 is 24 x 18,438 = 442,512 numbers, so that the paper's
@@ -34,7 +35,7 @@ class Options(LearngeneStart):
         halves of guidance adapt.
     """
 
-    num_tailors: Annotated[int, Field(ge=1)] | None = None
+    num_tailors: Annotated[int, Field(ge=0)] | None = None
     tailor_budget: Annotated[int, Field(ge=1)] | None = None
     tailor_start: Literal["random", "zero", "mean", "nearest"] = "random"
     learngenes: Literal["frozen", "trained"] = "frozen"
@@ -111,6 +112,18 @@ def count_trained(model: DiT, learngenes: Factorization, options: Options, task:
     return total + sum(p.numel() for p in dense.values() if p is not model.label_table)
 
 
+def deployed(model: DiT, options: Options, task: Adaptation) -> dict[str, Numbers]:
+    """Learngenes and the task's tailors."""
+    return held_by(model, model.factorization, options, task)
+
+
+def held_by(model: DiT, learngenes: Factorization, options: Options, task: Adaptation) -> dict[str, Numbers]:
+    """The same of a model that has, or will have, these learngenes."""
+    width = model.config.width
+    count = tailors_per_class(options, width, task.num_classes)
+    return learngenes.with_tailors(task.num_classes, count).numbers(width, task.num_classes)
+
+
 def problem(options: Options, shape: Preset, backbone: object, num_seen_classes: int, num_classes: int) -> str | None:
     if options.num_tailors is not None and options.tailor_budget is not None:
         return "num_tailors and tailor_budget are two ways to say one thing; give one"
@@ -141,6 +154,7 @@ METHOD = Method(
     examples=(
         {},
         {"tailor_start": "zero", "num_tailors": 2},
+        {"num_tailors": 0},
         {"learngenes": "trained", "null_gate": "true_class"},
         {"train_dense": "biases"},
         {"train_dense": "all"},
@@ -148,6 +162,7 @@ METHOD = Method(
     start="kind",
     attach=attach,
     trainable_parameters=trainable_parameters,
+    deployed=deployed,
     needs=needs,
     keeps_output=lambda options: options.tailor_start == "zero",
     size_option="num_tailors",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from kind.methods import Adaptation, Method, kind
-from kind.models.factorization import FACTORIZED, MATRICES, Factorization
+from kind.models.factorization import FACTORIZED, MATRICES, Factorization, Numbers
 from kind.models.presets import Preset
 
 if TYPE_CHECKING:
@@ -41,6 +41,10 @@ def trainable_parameters(model: DiT, options: Options, task: Adaptation) -> int:
     return kind.count_trained(model, _cut(options), options, task)
 
 
+def deployed(model: DiT, options: Options, task: Adaptation) -> dict[str, Numbers]:
+    return kind.held_by(model, _cut(options), options, task)
+
+
 def _cut(options: Options) -> Factorization:
     return Factorization(options.num_learngenes, 0, matrices=tuple(options.matrices))
 
@@ -60,6 +64,7 @@ METHOD = Method(
     start="dense",
     attach=attach,
     trainable_parameters=trainable_parameters,
+    deployed=deployed,
     keeps_output=lambda options: False,
     examples=(
         {"num_learngenes": 12},

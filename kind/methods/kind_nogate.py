@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from kind.methods import Adaptation, Method, kind
-from kind.models.factorization import Factorization
+from kind.models.factorization import Factorization, Numbers
 from kind.models.presets import Preset
 
 if TYPE_CHECKING:
@@ -41,8 +41,15 @@ def attach(model: DiT, options: Options, task: Adaptation) -> None:
 
 def trainable_parameters(model: DiT, options: Options, task: Adaptation) -> int:
     """KIND's, beside the components that are kept."""
-    kept = Factorization(options.num_learngenes, 0, matrices=model.factorization.matrices)
-    return kind.count_trained(model, kept, options, task)
+    return kind.count_trained(model, _kept(model, options), options, task)
+
+
+def deployed(model: DiT, options: Options, task: Adaptation) -> dict[str, Numbers]:
+    return kind.held_by(model, _kept(model, options), options, task)
+
+
+def _kept(model: DiT, options: Options) -> Factorization:
+    return Factorization(options.num_learngenes, 0, matrices=model.factorization.matrices)
 
 
 def problem(options: Options, shape: Preset, backbone: object, num_seen_classes: int, num_classes: int) -> str | None:
@@ -69,6 +76,7 @@ METHOD = Method(
     start="kind",
     attach=attach,
     trainable_parameters=trainable_parameters,
+    deployed=deployed,
     keeps_output=lambda options: False,
     examples=({"num_learngenes": 10}, {"num_learngenes": 8, "tailor_start": "zero", "num_tailors": 2}),
     size_option="num_tailors",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kind.methods import Adaptation, Method, MethodOptions
+from kind.methods import Adaptation, Method, MethodOptions, num_weights
 
 if TYPE_CHECKING:
     from kind.models.dit import DiT
@@ -15,7 +15,7 @@ def attach(model: DiT, options: MethodOptions, task: Adaptation) -> None:
 
 
 def trainable_parameters(model: DiT, options: MethodOptions, task: Adaptation) -> int:
-    return sum(parameter.numel() for parameter in model.parameters()) - model.label_table.numel()
+    return num_weights(model, vectors=True)
 
 
 METHOD = Method(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 # Where the factorized matrices of a block are.  The six are the sibling paper DivControl's set; that AdaLN may be
 # factorized too is our choice (FINE, another sibling paper, does it).
@@ -27,6 +27,13 @@ def matrix_shape(kind: str, width: int) -> tuple[int, int]:
     outer = {"in": (1, 4), "out": (4, 1), "adaln": (1, 6)}
     inputs, outputs = outer.get(kind, (1, 1))
     return inputs * width, outputs * width
+
+
+class Numbers(NamedTuple):
+    """Of one matrix: numbers that it holds, and those that a sample of the class that uses most makes use of."""
+
+    held: int
+    used: int
 
 
 @dataclass(frozen=True)
@@ -106,6 +113,22 @@ class Factorization:
         if len(tailors) != num_classes:
             raise ValueError(f"{name}: numbers of tailors for {len(tailors)} classes, but there are {num_classes}")
         return LayerRanks(learngenes, (*tailors, *(count for _, count in self.groups)))
+
+    def numbers(self, width: int, num_classes: int) -> dict[str, Numbers]:
+        """Of each kind of matrix in a block of this width; a component of R has in + out + 1."""
+        owned = {kind: self.layer_ranks(name, num_classes) for name, kind in self.layers(1)}
+        size = {kind: sum(matrix_shape(kind, width)) + 1 for kind in owned}
+        uses = [
+            {kind: size[kind] * self._num_active(ranks, label) for kind, ranks in owned.items()}
+            for label in range(num_classes)
+        ] or [{kind: size[kind] * ranks.num_learngenes for kind, ranks in owned.items()}]
+        most = max(uses, key=lambda used: sum(used.values()))
+        held = {kind: size[kind] * (ranks.num_learngenes + ranks.num_tailors) for kind, ranks in owned.items()}
+        return {kind: Numbers(held[kind], most[kind]) for kind in owned}
+
+    def _num_active(self, ranks: LayerRanks, label: int) -> int:
+        shared = sum(count for classes, count in self.groups if label in classes)
+        return ranks.num_learngenes + ranks.tailor_counts[label] + shared
 
     def select(self, classes: Sequence[int]) -> Factorization:
         """That of a model of these classes, in this order; a group keeps its tailors while one member is left."""

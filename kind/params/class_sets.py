@@ -1,10 +1,12 @@
-"""`classes` of pre-training and tasks by the name of a set, or as a choice from one.  Imports no torch, needs no data.
+"""Classes of pre-training, tasks and data sets by the name of a set, or as a choice from one.  Imports no torch, needs
+no data.
 
     classes: seen                               # a set that the data set's source names
     classes: {of: novel, count: 20, seed: 0}    # 20 of them at random
     classes: {of: novel, count: 20, seed: 0, skip: 20}    # the next 20 of the same shuffle: none of the first
 
-They are replaced by lists as soon as a file is read, so that all the rest, recipes too, knows lists alone.
+The `classes` of a data set's options say it in the same words, where its source has both: so much is prepared.  They
+are replaced by lists as soon as a file is read, so that all the rest, recipes too, knows lists alone.
 """
 
 from __future__ import annotations
@@ -14,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from kind.data.class_sets import describe, select
-from kind.data.sources import SOURCES
+from kind.data.class_sets import Unresolved, describe, select
+from kind.data.sources import SOURCES, Source
 from kind.params.messages import describe_errors, nearest, some
-from kind.params.types import NaturalInt, PositiveInt, Section, Unresolved
+from kind.params.types import NaturalInt, PositiveInt, Section
 
 if TYPE_CHECKING:
     from kind.params import Experiment
@@ -34,6 +36,8 @@ class Choice(Section):
 
 def with_class_lists(content: Mapping[str, Any]) -> dict[str, Any]:
     """The file's content with a list in the place of every set; `Unresolved` where there is none."""
+    if isinstance(content.get("data"), dict):
+        content = {**content, "data": {name: _taken(name, entry) for name, entry in content["data"].items()}}
     new = dict(content)
     if isinstance(content.get("pretrain"), dict):
         new["pretrain"] = _listed(("pretrain",), content["pretrain"], content)
@@ -43,6 +47,18 @@ def with_class_lists(content: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(tune, dict) and isinstance(tune.get("tasks"), dict):
         new["tune"] = tune | {"tasks": _all_listed(("tune", "tasks"), tune["tasks"], content)}
     return new
+
+
+def _taken(name: Any, entry: Any) -> Any:
+    """An entry of `data` with a list of the classes that it takes, where its source names sets and takes lists."""
+    options, source = _options_and_source(entry)
+    given = options.get("classes")
+    if source is None or not isinstance(given, str | dict) or "classes" not in source.options.model_fields:
+        return entry
+    whole = {key: value for key, value in options.items() if key != "classes"}
+    sets = _sets(name, source, whole)
+    classes = _chosen(("data", name, "options", "classes"), given, name, sets)
+    return {**entry, "options": {**options, "classes": classes}}
 
 
 def class_sets(experiment: Experiment) -> dict[str, str]:
@@ -70,12 +86,22 @@ def _listed(where: tuple, entry: Mapping[Any, Any], content: Mapping[str, Any]) 
 
 
 def _classes(where: tuple, given: Any, data: Any, content: Mapping[str, Any]) -> list[str] | Unresolved:
+    sections = content.get("data")
+    options, source = _options_and_source(sections.get(data) if isinstance(sections, dict) else None)
+    if not isinstance(data, str) or source is None:
+        sets = "which classes a set holds is known only when `data` names a data set that is in order; mend that first"
+    else:
+        sets = _sets(data, source, options)
+    return _chosen(where, given, data, sets)
+
+
+def _chosen(where: tuple, given: Any, data: str, sets: Mapping[str, Any] | str) -> list[str] | Unresolved:
+    """sets: those of the data set, or why none are known."""
     key = ".".join(map(str, where))
     try:
         choice = Choice.model_validate({"of": given} if isinstance(given, str) else given)
     except ValidationError as error:
         return Unresolved(tuple(describe_errors(error, where, Choice)))
-    sets = _sets_of(data, content)
     if isinstance(sets, str):
         return Unresolved((f"{key}: {sets}",))
     for problem in _problems(choice, data, sets):
@@ -96,16 +122,17 @@ def _problems(choice: Choice, data: str, sets: Mapping[str, Any]) -> Iterator[st
         yield f".count: {choice.count} asked, but the set {choice.of} has {size - choice.skip} classes{skipped}"
 
 
-def _sets_of(data: Any, content: Mapping[str, Any]) -> Mapping[str, Any] | str:
+def _options_and_source(entry: Any) -> tuple[Mapping[str, Any], Source | None]:
+    """Of an entry of `data`; None for the source where it names none."""
+    entry = entry if isinstance(entry, dict) else {}
+    name, options = entry.get("source"), entry.get("options", {})
+    return options if isinstance(options, dict) else {}, SOURCES.get(name) if isinstance(name, str) else None
+
+
+def _sets(data: str, source: Source, options: Mapping[str, Any]) -> Mapping[str, Any] | str:
     """The sets of a data set, or why none are known."""
-    sections = content.get("data")
-    entry = sections.get(data) if isinstance(sections, dict) and isinstance(data, str) else None
-    name = entry.get("source") if isinstance(entry, dict) else None
-    source = SOURCES.get(name) if isinstance(name, str) else None
-    if source is None:
-        return "which classes a set holds is known only when `data` names a data set that is in order; mend that first"
     try:
-        sets = source.class_sets(source.options.model_validate(entry.get("options", {})))
+        sets = source.class_sets(source.options.model_validate(options))
     except ValidationError:
         return f"which classes a set holds depends on data.{data}.options; mend these first"
     if not sets:

@@ -15,17 +15,19 @@ from kind.methods import METHODS
 from kind.params import Experiment
 from kind.params.checks import Checks
 from kind.params.class_sets import with_class_lists
+from kind.params.extends import Layered, read_layered
 from kind.params.latent_checks import latent_problems
 from kind.params.messages import check_name, nearest, show
 from kind.params.methods import Entry, about, options_of, with_defaults
 from kind.params.read import optional_fields, read_into
-from kind.params.yaml import NOT_EXPERIMENTS, names_beside, read_yaml
+from kind.params.yaml import NOT_EXPERIMENTS, names_beside
 
 
 def load_experiment(path: str | Path) -> Experiment:
     """Read and check a params file; raises one UserError that lists every problem."""
     path = Path(path)
-    content = _read_experiment(path)
+    layered = _read_experiment(path)
+    content = layered.content
     if "experiments" in content:
         names = content["experiments"]
         raise UserError(
@@ -35,7 +37,7 @@ def load_experiment(path: str | Path) -> Experiment:
     content = with_class_lists(with_defaults(content))
     problems = [*check_name("the name of the file", path.stem), *_Reader(content).problems()]
     if problems:
-        lines = "\n".join(f"  {number}. {problem}" for number, problem in enumerate(problems, 1))
+        lines = "\n".join(f"  {number}. {problem}{layered.note(problem)}" for number, problem in enumerate(problems, 1))
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         raise UserError(f"{path}: {count}\n{lines}", hint=f"mend {path} and run the same command again")
     return Experiment.model_validate({"name": path.stem, **content})
@@ -44,7 +46,7 @@ def load_experiment(path: str | Path) -> Experiment:
 def load_experiments(path: str | Path) -> dict[Path, Experiment]:
     """The experiment of a params file, or those that a collection file (`experiments: [names]`) names."""
     path = Path(path)
-    content = _read_experiment(path)
+    content = _read_experiment(path).content
     if "experiments" not in content:
         return {path: load_experiment(path)}
     names, others = content["experiments"], [key for key in content if key != "experiments"]
@@ -73,14 +75,14 @@ def load_experiments(path: str | Path) -> dict[Path, Experiment]:
     return experiments
 
 
-def _read_experiment(path: Path) -> dict:
+def _read_experiment(path: Path) -> Layered:
     if path.stem in NOT_EXPERIMENTS:
         names = names_beside(path)
         raise UserError(
             f"{path}: holds the defaults of methods and is no experiment",
             hint=f"experiments beside it: {', '.join(names) or 'none'}",
         )
-    return read_yaml(path)
+    return read_layered(path)
 
 
 def find_params(experiment: str) -> Path:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
-from pydantic_core import PydanticCustomError
+
+from kind.data.class_sets import resolved
 
 LARGEST_INT = 2**63 - 1  # what torch and numpy take as a seed
 PositiveInt = Annotated[int, Field(ge=1, le=LARGEST_INT)]
@@ -23,20 +23,7 @@ def _class_name(value: Any) -> Any:
 ClassName = Annotated[str, BeforeValidator(_class_name), Field(min_length=1)]
 
 
-@dataclass(frozen=True)
-class Unresolved:
-    """In the place of a list of classes that a file names as a set: why there is none, a line each reason."""
-
-    reasons: tuple[str, ...]
-
-
-def _resolved(value: Any) -> Any:
-    if isinstance(value, Unresolved):
-        raise PydanticCustomError("unresolved", "no list", {"reasons": value.reasons})
-    return value
-
-
-ClassList = Annotated[list[ClassName], BeforeValidator(_resolved), Field(min_length=1)]  # see kind/params/class_sets.py
+ClassList = Annotated[list[ClassName], BeforeValidator(resolved), Field(min_length=1)]  # see kind/params/class_sets.py
 
 
 class Section(BaseModel):

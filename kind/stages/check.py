@@ -67,10 +67,12 @@ def published_weights(experiment: Experiment) -> list[Place]:
 
 def missing(experiment: Experiment) -> list[str]:
     """What must be got before the experiment can run, a line each; weights that a rule fetches are not."""
-    lines = []
+    lacking: dict[str, list[str]] = {}
     for name, data in experiment.data.items():
         source = SOURCES[data.source]
-        lines += [f"data {name}: {line}" for line in source.missing(source.options.model_validate(data.options))]
+        for line in source.missing(source.options.model_validate(data.options)):
+            lacking.setdefault(line, []).append(name)
+    lines = [f"data {', '.join(names)}: {line}" for line, names in lacking.items()]
     for place in published_weights(experiment):
         if place.said_by is not None and (problem := place.problem()):
             lines.append(f"{problem}; {place.weights.ways}")

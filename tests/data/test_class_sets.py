@@ -1,11 +1,13 @@
 """Sets of classes: exact, stratified, and the same for ever."""
 
+import hashlib
 from collections import Counter
 
 import pytest
 
 from kind.data.class_sets import describe, seen_and_novel, select
 from kind.data.sources import SOURCES
+from kind.data.sources.imagenet611 import TABLE, read_mapping
 
 SIZES = {f"c{index}": size for index, size in enumerate([1] * 40 + [2] * 20 + [3] * 7 + list(range(4, 20)))}
 
@@ -57,3 +59,36 @@ def test_sets_of_the_glyphs_are_those_that_experiments_were_made_with():
     assert (sets["seen"][:8], select(sets["novel"], 6, 0, 0)) == (tuple("HJMOPQae"), list("ĈźƄɪҘṂ"))
     assert source.class_sets(source.options(split_seed=1))["seen"] != sets["seen"]
     assert source.class_sets(source.options(part="textured")) == {"all": sets["novel"]}
+
+
+def test_sets_of_imagenet_are_those_that_experiments_were_made_with():
+    source = SOURCES["imagenet611"]
+    sets = source.class_sets(source.options(path="nowhere"))
+    assert {name: len(names) for name, names in sets.items()} == {"all": 611, "seen": 150, "novel": 461}
+    assert sets["all"] == source.class_names(source.options(path="nowhere"))
+    digest = hashlib.sha256(" ".join(sets["seen"]).encode()).hexdigest()
+    assert digest[:16] == "cc2fd618aedad93e"
+    assert source.class_sets(source.options(path="nowhere", split_seed=1))["seen"] != sets["seen"]
+
+
+def test_every_size_of_merged_classes_is_seen_and_novel():
+    source = SOURCES["imagenet611"]
+    sizes = Counter(read_mapping(str(TABLE)).values())
+    seen = Counter(sizes[name] for name in source.class_sets(source.options(path="nowhere"))["seen"])
+    for size, count in Counter(sizes.values()).items():
+        assert abs(seen[size] - count * 150 / 611) < 1, size
+
+
+def test_sets_of_chosen_classes_and_of_other_mappings(tmp_path):
+    source = SOURCES["imagenet611"]
+    sets = source.class_sets(source.options(path="nowhere"))
+    taken = [*sets["novel"][:3], sets["seen"][0]]
+    assert source.class_sets(source.options(path="nowhere", classes=taken)) == {
+        "all": tuple(name for name in sets["all"] if name in taken),
+        "seen": sets["seen"][:1],
+        "novel": sets["novel"][:3],
+    }
+    small = tmp_path / "small.tsv"
+    small.write_text("wnid\tmerged_id\nn1\ta\nn2\ta\nn3\tb\n")
+    assert source.class_sets(source.options(path="nowhere", mapping=str(small))) == {"all": ("a", "b")}
+    assert source.class_sets(source.options(path="nowhere", mapping="nowhere.tsv")) == {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ def change(content: Any, key: str, value: Any) -> None:
     if value is ...:
         del content[last]
     else:
-        content[last] = value
+        content[last] = deepcopy(value)  # further changes are of this file alone
 
 
 @pytest.fixture

@@ -113,8 +113,8 @@ MISTAKES = [
     ({"lora": {"match": "lora"}}, "lora.match: 'lora' has `match` itself; name an entry of a size of its own"),
     ({"lora": {"match": "dora"}, "dora": {"match": "kind"}},
      "lora.match: 'dora' has `match` itself; name an entry of a size of its own"),
-    ({"lora": {"match": "full"}, "full": {}},
-     "lora.match: how much full trains is known only of a whole model; name an entry whose size is an option (task "
+    ({"lora": {"match": "whole"}, "whole": {"method": "kind", "num_tailors": 1, "train_dense": "all"}},
+     "lora.match: how much kind trains is known only of a whole model; name an entry whose size is an option (task "
      "novel, shift)"),
     ({"lora": {"match": "floor"}, "floor": {"method": "label-table"}},
      "lora.match: floor trains nothing but label rows; name an entry that trains more (task novel, shift)"),

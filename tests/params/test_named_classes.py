@@ -143,3 +143,43 @@ def test_two_long_lists_are_told_apart_in_short():
     assert told_apart(many, [*many[:-1], "x"]) == ("150, among them c149", "150, among them x")
     assert told_apart(many, many[:20])[1] == "20, in another order or all of the other's"
     assert len(" ".join(told_apart(many, [f"d{index}" for index in range(150)]))) < 200
+
+
+IMAGENET = {"source": "imagenet611", "options": {"path": "nowhere", "images_per_class": 20}}
+TABLED = SOURCES["imagenet611"].class_sets(SOURCES["imagenet611"].options(path="nowhere"))
+
+
+def test_a_data_set_may_take_the_classes_of_a_set(load):
+    """So that no more is prepared than is used; nothing of the data need be there."""
+    taken = {"of": "novel", "count": 20}
+    experiment = load(
+        **NAMED
+        | {
+            "data.seen": {"source": "imagenet611", "options": IMAGENET["options"] | {"classes": "seen"}},
+            "data.new": {"source": "imagenet611", "options": IMAGENET["options"] | {"classes": taken}},
+            "tasks.few": {"data": "new", "classes": {"of": "novel", "count": 3}},
+            "tasks.new": {"data": "new", "classes": "all"},
+        }
+    )
+    assert experiment.data["seen"].options["classes"] == list(TABLED["seen"])
+    new = experiment.data["new"].options["classes"]
+    assert len(new) == 20 and set(new) < set(TABLED["novel"]) and experiment.tasks["new"].classes == new
+    assert set(experiment.tasks["few"].classes) < set(new)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("sen", "data.more.options.classes: more has no set of classes 'sen' (did you mean 'seen'?); sets: all, seen, novel"),
+        ({"of": "novel", "count": 462}, "data.more.options.classes.count: 462 asked, but the set novel has 461 classes"),
+        ({"of": "novel", "cuont": 2}, "data.more.options.classes.cuont: unknown key (did you mean 'count'?); allowed: of, count, skip, seed"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_what_a_data_set_takes_is_one_line(complain, given, message):
+    more = {"source": "imagenet611", "options": IMAGENET["options"] | {"classes": given}}
+    assert complain(**NAMED, **{"data.more": more}).splitlines()[1:-1] == [f"  1. {message}"]
+
+
+def test_a_source_whose_classes_are_a_list_says_so(complain):
+    (line,) = complain(**{"data.letters.options.classes": "seen"}).splitlines()[1:-1]
+    assert "data.letters.options.classes: the source letters of letters names no sets of classes" in line

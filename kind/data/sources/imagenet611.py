@@ -8,6 +8,7 @@ by the wnid of what they were merged into.
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -15,10 +16,12 @@ from typing import Annotated
 
 from pydantic import Field
 
+from kind.data.class_sets import seen_and_novel
 from kind.data.labelled_files import FileOptions, Labelled, file_notes, images_in, make_listing, missing_path, repeated
 from kind.data.sources import Listing, Source
 from kind.errors import UserError
 
+NUM_SEEN = 150  # for pre-training, as in the paper; of the 611 of our rule 461 are novel
 TABLE = Path(__file__).parents[1] / "tables" / "imagenet_611.tsv"
 COLUMNS = ("wnid", "merged_id")
 REMEDY = (
@@ -32,11 +35,12 @@ class Options(FileOptions):
     """mapping: a TSV with the columns wnid and merged_id, one row a folder that is used; None: the 611 of our rule.
 
     classes: merged ids; None: all, in the order of the table.  images_per_class: of a merged class, so that those of
-    many members do not outweigh the others.
+    many members do not outweigh the others.  split_seed: which classes are seen and which novel.
     """
 
     size: Annotated[int, Field(ge=4, le=2048)] = 256
     mapping: str | None = None
+    split_seed: Annotated[int, Field(ge=0)] = 0
 
 
 def listing(options: Options) -> Listing:
@@ -113,11 +117,24 @@ def class_names(options: Options) -> tuple[str, ...] | None:
     return tuple(dict.fromkeys(read_mapping(options.mapping or str(TABLE)).values()))
 
 
+def class_sets(options: Options) -> Mapping[str, tuple[str, ...]]:
+    """`all`, `seen` (150) and `novel`, stratified by the number of wnids in a class: of the whole mapping, whatever
+    `classes` takes of it.  None where the mapping cannot be read yet, or is too small to leave novel classes."""
+    if options.mapping is not None and not Path(options.mapping).is_file():
+        return {}
+    sizes = Counter(read_mapping(options.mapping or str(TABLE)).values())  # in the order of the table
+    sets = seen_and_novel(sizes, NUM_SEEN, options.split_seed) if len(sizes) > NUM_SEEN else {"all": tuple(sizes)}
+    taken = set(options.classes or sizes)
+    kept = {name: tuple(one for one in names if one in taken) for name, names in sets.items()}
+    return {name: names for name, names in kept.items() if names}
+
+
 SOURCE = Source(
     name="imagenet611",
     options=Options,
     listing=listing,
     class_names=class_names,
+    class_sets=class_sets,
     channels=lambda options: options.channels,
     missing=missing,
 )

@@ -6,8 +6,9 @@ import math
 import random
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from kind.data.class_sets import resolved
 from kind.data.drawing import FACES, face_path, missing_faces, move, to_pixels, what_draws
 from kind.data.sources import RawData, Source, SourceOptions
 from kind.errors import UserError
@@ -34,9 +35,12 @@ def _no_repeats(names: list[str]) -> list[str]:
 class Options(SourceOptions):
     """max_rotation is in degrees; max_shear is horizontal, per unit of height; max_shift is a share of the side."""
 
-    classes: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1), AfterValidator(_no_repeats)] = (
-        LEGIBLE_CLASSES
-    )
+    classes: Annotated[
+        list[Annotated[str, Field(min_length=1)]],
+        BeforeValidator(resolved),
+        Field(min_length=1),
+        AfterValidator(_no_repeats),
+    ] = LEGIBLE_CLASSES
     images_per_class: Annotated[int, Field(ge=1)] = 300
     size: Annotated[int, Field(ge=4, le=256)] = 8
     faces: Annotated[list[Literal[FACES]], Field(min_length=1), AfterValidator(_no_repeats)] = LEGIBLE_FACES

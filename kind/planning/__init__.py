@@ -1,0 +1,1 @@
+"""What an experiment costs before it is run: jobs, parameters, multiply-accumulates, disk, hours.  Imports no torch."""

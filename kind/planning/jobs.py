@@ -1,0 +1,60 @@
+"""How many jobs of each rule an experiment has, as a run with nothing done plans them; trials of `tune` too."""
+
+from __future__ import annotations
+
+from kind.methods import METHODS
+from kind.params import Experiment
+from kind.stages.check import published_weights
+
+
+def count_jobs(experiment: Experiment) -> dict[str, int]:
+    """By rule, in the order of the pipeline; what is not needed is left out."""
+    tuned = experiment.tuned()
+    tasks = experiment.all_tasks() if tuned else experiment.tasks
+    runs = sum(1 for _ in experiment.all_runs())
+    analyses = experiment.analyses
+    counts = {
+        "fetch": sum(not file.exists() for place in published_weights(experiment) if place.said_by is None
+                     for file in place.files),
+        "prepare": len(used_data(experiment)),
+        "encode": sum(latents_of(experiment, data) is not None for data in used_data(experiment)),
+        "extractor": int(experiment.evaluation.extractor.type == "trained"),
+        "reference": len(tasks),
+        "pretrain": len(experiment.backbones),
+        "extract": len(taken_apart(experiment)),
+        "replay": len(replayed(experiment)),
+        "finetune": runs,
+        "sample": runs,
+        "evaluate": runs,
+        "choose": len(tuned),
+        "analyse_weights": len(experiment.tasks) if analyses and analyses.weights else 0,
+        "analyse_interference": int(bool(analyses and analyses.interference)),
+        "report": 1,
+    }  # fmt: skip
+    return {rule: count for rule, count in counts.items() if count}
+
+
+def used_data(experiment: Experiment) -> list[str]:
+    """Data sets that are prepared, each once."""
+    tasks = experiment.all_tasks().values()
+    return list(dict.fromkeys([experiment.pretrain.data, *(task.data for task in tasks)]))
+
+
+def taken_apart(experiment: Experiment) -> list[str]:
+    """Backbones whose learngenes some method begins with."""
+    starts = {experiment.backbone_of(label) for label in experiment.methods if start_of(experiment, label) == "kind"}
+    return sorted(starts)
+
+
+def replayed(experiment: Experiment) -> list[str]:
+    """Backbones that draw the images of `objective: diff-tuning`."""
+    return sorted({source for label in experiment.methods if (source := experiment.replay_of(label))})
+
+
+def start_of(experiment: Experiment, label: str) -> str | None:
+    return METHODS[experiment.method_name(label)].start
+
+
+def latents_of(experiment: Experiment, data: str) -> object | None:
+    """How a data set becomes latents, where it does."""
+    return getattr(experiment.data[data], "latents", None)

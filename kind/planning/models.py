@@ -1,0 +1,100 @@
+"""Parameters and multiply-accumulates of an experiment's backbones and adapted models, without building any."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kind.costs import Cost, Network, adapted_cost, backbone_cost
+from kind.data.sources import SOURCES
+from kind.errors import UserError
+from kind.methods import METHODS, Adaptation, Unknown
+from kind.models.factorization import Factorization
+from kind.params import Experiment
+from kind.params.match import channels_of
+from kind.planning.jobs import latents_of
+
+
+@dataclass(frozen=True)
+class ModelCost:
+    """A backbone (no tasks), or what an entry leaves on some tasks of equally many classes.
+
+    form: of backbones that train and draw at one speed: `dense`, or `factorized`.  trained: without the label table;
+    None where only weights could tell.
+    """
+
+    name: str
+    tasks: tuple[str, ...]
+    num_classes: int
+    form: str
+    trained: int | None
+    cost: Cost
+
+
+class Models:
+    """Costs of all models of an experiment."""
+
+    def __init__(self, experiment: Experiment):
+        self.experiment = experiment
+        self.network = network_of(experiment)
+        self.backbones = {name: self._backbone(name) for name in experiment.backbones}
+        self._adapted: dict[tuple[str, int], ModelCost] = {}
+
+    def adapted(self, label: str, task: str) -> ModelCost:
+        """Of an entry, or of a trial, which costs the same, on a task."""
+        experiment, count = self.experiment, len(self.experiment.task(task).classes)
+        entry = label.partition("@")[0]
+        if (entry, count) not in self._adapted:
+            method, options = METHODS[experiment.method_name(entry)], experiment.method_options(entry, task)
+            tasks = tuple(name for name, one in experiment.tasks.items() if len(one.classes) == count)
+            learned = self.learned(experiment.backbone_of(entry))
+            try:
+                outline = self.network.outline(learned)
+                trained = method.trainable_parameters(outline, options, Adaptation(count, seed=0))
+            except Unknown:
+                trained = None
+            cost = adapted_cost(self.network, learned, method, options, count)
+            form = "factorized" if method.deployed else "dense"
+            self._adapted[entry, count] = ModelCost(entry, tasks, count, form, trained, cost)
+        return self._adapted[entry, count]
+
+    def table(self) -> list[ModelCost]:
+        """Backbones, then every entry on every number of classes that tasks have."""
+        entries = [self.adapted(label, task) for label in self.experiment.methods for task in self.experiment.tasks]
+        return [*self.backbones.values(), *dict.fromkeys(entries)]
+
+    def _backbone(self, name: str) -> ModelCost:
+        count, learned = len(self.experiment.pretrain.classes), self.learned(name)
+        cost = backbone_cost(self.network, learned, count)
+        table = (count + 1) * self.network.shape.width
+        form = "dense" if learned is None else "factorized"
+        return ModelCost(name, (), count, form, cost.parameters - table, cost)
+
+    def learned(self, backbone: str | None) -> Factorization | None:
+        """The components of a backbone; None for a dense one, and for none."""
+        if backbone is None or self.experiment.backbones[backbone].form == "dense":
+            return None
+        side = min(self.experiment.embedding.side, self.network.side)
+        known = self.experiment.embedding.path is None
+        size = self.network.channels * side**2 if known else None
+        return self.experiment.backbones[backbone].factorization(self.experiment.pretrain.classes, size)
+
+
+def network_of(experiment: Experiment) -> Network:
+    """Raises UserError where only the data can tell how large its images are."""
+    name = experiment.pretrain.data
+    data, latents = experiment.data[name], latents_of(experiment, name)
+    side, channels = side_of(experiment, name), channels_of(data)
+    if None in (side, channels):
+        raise UserError(
+            f"data.{name}: only the data can tell how large its images are, so that nothing can be planned",
+            hint=f"give size and channels in data.{name}.options, if {data.source} has them",
+        )
+    if latents is not None:
+        side //= latents.downsampling
+    return Network(experiment.model.shape(), side, channels, experiment.diffusion.learned_variance)
+
+
+def side_of(experiment: Experiment, data: str) -> int | None:
+    """Of the stored square images, in pixels."""
+    source = SOURCES[experiment.data[data].source]
+    return getattr(source.options.model_validate(experiment.data[data].options), "size", None)

@@ -1,0 +1,111 @@
+"""What an experiment computes, stage by stage, in multiply-accumulates.
+
+A training step is three forward passes' worth for each image of the batch: one forward, two backward.  Guidance takes
+two forward passes a step of sampling.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from kind.data.sources import SOURCES
+from kind.params import Experiment, Training
+from kind.params.protocol import Sampling
+from kind.planning.jobs import count_jobs, latents_of, replayed, used_data
+from kind.planning.models import Models, side_of
+
+TRAINING = 3  # forward passes that a training step is worth, for an image
+# Multiply-accumulates of an image, at the network's own size of input: about as published for Inception v3 and for a
+# ViT-L/14 at 224 x 224.
+FEATURES = {"inception": 5.7e9, "dinov2": 81.0e9}
+# Of latent diffusion's VAE for an image of 256 x 256, counted on diffusers' AutoencoderKL; in proportion to pixels.
+ENCODER, DECODER = 136.4e9, 311.1e9
+
+Kind = tuple[str, str]  # (`train`, `draw`, `features` or `vae`; form of the model or name of the network)
+
+
+@dataclass
+class Work:
+    """Of one rule: jobs, and what they compute by kind."""
+
+    jobs: int
+    macs: dict[Kind, float] = field(default_factory=lambda: defaultdict(float))
+
+
+def plan_work(experiment: Experiment, models: Models) -> dict[str, Work]:
+    """By rule; those that compute next to nothing have jobs alone."""
+    work = {rule: Work(count) for rule, count in count_jobs(experiment).items()}
+    for model in models.backbones.values():
+        work["pretrain"].macs["train", model.form] += training_macs(experiment.pretrain, model.cost.macs)
+    for name in replayed(experiment):
+        model, drawn = models.backbones[name], experiment.replay.sampling()
+        work["replay"].macs["draw", model.form] += drawing_macs(drawn, drawn.num_samples, model.cost.macs)
+    for task, label, _ in experiment.all_runs():
+        _add_run(experiment, models, work, task, label)
+    _add_real_images(experiment, work)
+    return work
+
+
+def _add_run(experiment: Experiment, models: Models, work: Mapping[str, Work], task: str, label: str) -> None:
+    model, data, sampling = models.adapted(label, task), experiment.task(task).data, sampling_of(experiment, task)
+    count = drawn_images(experiment, task)
+    if not experiment.members_of(label):  # a soup only mixes
+        work["finetune"].macs["train", model.form] += training_macs(experiment.training(task), model.cost.macs)
+    work["sample"].macs["draw", model.form] += drawing_macs(sampling, count, model.cost.macs)
+    if latents_of(experiment, data) is not None:
+        work["sample"].macs["vae", "decoder"] += count * DECODER * _share_of_pixels(experiment, data)
+    extractor = experiment.evaluation.extractor.type
+    work["evaluate"].macs["features", extractor] += count * FEATURES.get(extractor, 0)
+
+
+def _add_real_images(experiment: Experiment, work: Mapping[str, Work]) -> None:
+    """As far as it is known without the data how many there are."""
+    extractor = experiment.evaluation.extractor.type
+    for task in experiment.tasks.values():
+        count = num_images(experiment, task.data, task.classes) or 0
+        work["reference"].macs["features", extractor] += count * FEATURES.get(extractor, 0)
+    for data in used_data(experiment):
+        if latents_of(experiment, data) is not None:
+            flips = 1 + experiment.data[data].flips
+            count = num_images(experiment, data) or 0
+            work["encode"].macs["vae", "encoder"] += count * flips * ENCODER * _share_of_pixels(experiment, data)
+
+
+def training_macs(settings: Training, macs: int) -> int:
+    return settings.steps * settings.batch_size * TRAINING * macs
+
+
+def drawing_macs(sampling: Sampling, count: int, macs: int) -> int:
+    """Of `count` images."""
+    return count * sampling.num_inference_steps * (1 if sampling.guidance_scale == 1 else 2) * macs
+
+
+def sampling_of(experiment: Experiment, task: str) -> Sampling:
+    """With the task's own guidance."""
+    own = experiment.task(task).guidance_scale
+    return experiment.sampling if own is None else experiment.sampling.model_copy(update={"guidance_scale": own})
+
+
+def drawn_images(experiment: Experiment, task: str) -> int:
+    """At all steps of a run's curve."""
+    sampling, steps = experiment.sampling, experiment.curve_steps(task)
+    return (len(steps) - 1) * (sampling.curve_num_samples or sampling.num_samples) + sampling.num_samples
+
+
+def num_images(experiment: Experiment, data: str, classes: Sequence[str] | None = None) -> int | None:
+    """Of a data set's classes, all by default; the most that there may be where the options set a limit alone; None
+    where only the data can tell."""
+    source = SOURCES[experiment.data[data].source]
+    options = source.options.model_validate(experiment.data[data].options)
+    classes = source.class_names(options) if classes is None else classes
+    counts, limit = source.class_counts(options), getattr(options, "images_per_class", None)
+    if classes is None or (counts is None and limit is None):
+        return None
+    return sum(limit if counts is None else counts[name] for name in classes)
+
+
+def _share_of_pixels(experiment: Experiment, data: str) -> float:
+    """Of an image, of those of 256 x 256."""
+    return (side_of(experiment, data) / 256) ** 2
