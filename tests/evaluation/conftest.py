@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 NAMES = tuple("0123456789")
+TASK = ("9", "7", "8")  # neither sorted nor all classes: labels must go by name
 
 
 class Split(NamedTuple):
@@ -111,3 +112,23 @@ def inception_path(tmp_path_factory):
             state[name] = torch.randn(tensor.shape, generator=generator) * (2 / fan_in) ** 0.5
     torch.save(state, path)
     return path
+
+
+@pytest.fixture(scope="session")
+def task(digits):
+    """Test and training digits of the task's classes, labelled by their place in TASK."""
+
+    def part(split):
+        chosen = np.isin(split.labels, [int(name) for name in TASK])
+        return split.images[chosen], np.array([TASK.index(str(label)) for label in split.labels[chosen]])
+
+    return part(digits.test), part(digits.train)
+
+
+@pytest.fixture(scope="session")
+def reference(task, extractor):
+    """The test digits of the task as the extractor sees them."""
+    from kind.evaluation.feature_sets import measure_images
+    from kind.evaluation.image_sets import from_arrays
+
+    return measure_images(from_arrays(*task[0], TASK), extractor, 64, num_images=1000)
