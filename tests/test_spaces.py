@@ -37,6 +37,14 @@ def test_draws_have_the_posteriors_mean_and_deviation():
     assert ((first * second).mean(0) / 0.25).abs().max() < 0.08, "steps are independent"
 
 
+def test_held_out_draws_are_the_same_twice_and_not_of_mirrored_images():
+    rows, space = rows_of(1.0), Latents("", 1.0)
+    other = rows.clone()
+    other[:, 1] += 100
+    assert torch.equal(space.held_out(rows), space.held_out(other))
+    assert (space.held_out(rows) - rows[:, 0, 0]).std() == pytest.approx(1, abs=0.3)
+
+
 def test_draws_depend_on_seed_and_step_alone():
     rows, space = rows_of(1.0), Latents("", 1.0)
     first = space.seen(rows, 5, 7)

@@ -46,7 +46,8 @@ def evaluate_images(
     judged_reference: real images and labels for its own accuracy.  train_images: what the model may have copied;
     test_images: real images it never saw, the yardstick of copying.  Returns JSON-like
 
-      values        metric name -> number, None where the inputs give none (the reason is in `warnings`)
+      values        metric name -> number, None where the inputs give none (the reason is in `warnings`); without judge
+                    or train_images their metrics are not named
       directions    metric name -> "lower", "higher" or None: which way is better
       intervals     metric name -> low and high of the kernel distance and how they were found
       indicative    metric names whose value says more about the counts than about the images
@@ -67,7 +68,12 @@ def evaluate_images(
         memorisation = memorisation_report(distances, nearest_distances(test_images, train_images), len(train_images))
         _note_copies(memorisation, findings)
     _add_to_classes(samples, reference, correct, distances, findings)
-    return _content(findings, reference) | {"memorisation": memorisation}
+    content = _content(findings, reference) | {"memorisation": memorisation}
+    for role, needed in (("judge_accuracy", judge), ("nearest_train", train_images)):
+        if needed is None:  # not asked for: no column of a table
+            for part in ("values", "directions"):
+                del content[part][findings.names[role]]
+    return content
 
 
 def _content(findings: Findings, reference: FeatureSet) -> dict[str, Any]:

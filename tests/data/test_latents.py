@@ -15,6 +15,7 @@ from kind.errors import UserError
 from kind.images import to_uint8
 from kind.params.data import Latents as LatentParams
 from kind.params.file import load_experiment
+from kind.random_streams import batch_indices
 from kind.read_ahead import ReadAhead
 from kind.spaces import Latents
 from kind.vae import Vae, load_vae, load_vae_of
@@ -140,6 +141,8 @@ def test_batches_of_stored_latents_are_those_of_latents_in_memory(stored):
     held = Batches(torch.from_numpy(stored[rows]), labels, space=space, **how)
     for step in (0, 1, 2, 7, 8):  # as after a kill
         one, other = read.at(step), held.at(step)
+        chosen = batch_indices(6, 4, step, 3)
+        assert torch.equal(one.images, space.seen(torch.from_numpy(stored[rows[chosen]]), 3, step))
         assert one.images.shape == one.noise.shape == (4, 4, 8, 8) and one.images.dtype == torch.float32
         assert all(torch.equal(a, b) for a, b in zip(one[:5], other[:5], strict=True))
 

@@ -177,7 +177,7 @@ def test_wrong_labels_show_in_the_accuracies(task, evaluate, judge):
     found = evaluate(samples, (labels + 1) % 3, judge=judge)
     assert found["values"]["accuracy_svc_90"] < 0.1
     assert found["values"]["accuracy_digits_90"] < 0.1
-    assert found["values"]["nearest_train_90"] is None
+    assert "nearest_train_90" not in found["values"]
     assert found["memorisation"] is None
 
 
@@ -189,7 +189,7 @@ def test_few_images_are_called_indicative(result, task, evaluate, reference):
     assert not [warning for warning in few["warnings"] if warning.startswith("fd_digits_40")], "40 > 32 + 1"
     names = [f"sfd_digits_40_vs_{reference.count}", f"class_fd_digits_40_vs_{reference.count}"]
     assert few["indicative"] == names
-    assert few["values"]["accuracy_svc_40"] is None
+    assert "accuracy_svc_40" not in few["values"]
     three = evaluate(task[1][0][:3], task[1][1][:3])
     assert three["values"][f"precision_digits_3_vs_{reference.count}"] is None
     assert any("need more than 3 images" in warning for warning in three["warnings"])

@@ -43,7 +43,7 @@ def adapted(more, label, step="step_000003"):
 
 def test_replayed_images_are_drawn_once_and_change_what_is_learned(more):
     drawn = load_arrays(more.results / "backbones" / "dense" / "replay.npz")
-    assert drawn["arr_0"].shape == (7, 8, 8, 1)
+    assert drawn["arr_0"].shape == (7, 8, 8, 1) and drawn["arr_0"].dtype == "uint8"
     assert drawn["arr_1"].tolist() == [0, 1, 2, 0, 1, 2, 0]
     plain, replaying = adapted(more, "full"), adapted(more, "full-diff")
     assert any(not torch.equal(plain[0][name], replaying[0][name]) for name in plain[0])
