@@ -22,7 +22,9 @@ sys.path.insert(0, str(ROOT))
 
 from kind.errors import UserError  # noqa: E402
 from kind.layout import Layout  # noqa: E402
+from kind.params.extends import files_of  # noqa: E402
 from kind.params.file import find_params, load_experiments  # noqa: E402
+from kind.params.yaml import read_yaml  # noqa: E402
 
 
 def main(versioned: list[str]) -> int:
@@ -30,6 +32,7 @@ def main(versioned: list[str]) -> int:
         profile = choose_profile(os.environ.get("KIND_PROFILE") or "local")
         chosen = choose_experiments(os.environ.get("KIND_EXPERIMENT"), versioned)
         for name in versioned:
+            check_params(name)
             check(name, name in chosen)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -60,6 +63,19 @@ def choose_experiments(wanted: str | None, versioned: list[str]) -> list[str]:
         hint=f"name {wanted} in dvc.yaml to version it (on a branch of its own, to keep both); "
         f"without DVC: snakemake --profile local --config experiment={wanted}",
     )
+
+
+def check_params(name: str) -> None:
+    """A params file that another extends is a dependency too; raises UserError where dvc.yaml does not name it."""
+    given = read_yaml(ROOT / "dvc.yaml")["stages"]["reproduce"]["params"]
+    named = {str(key) for entry in given for key in (entry if isinstance(entry, dict) else [entry])}
+    own, *extended = files_of(find_params(name))
+    lacking = [f"params/{path.name}" for path in extended if f"params/{path.name}" not in named]
+    if lacking:
+        raise UserError(
+            f"dvc.yaml does not name {', '.join(lacking)}, which {own} extends; DVC would not see a change of it",
+            hint=f"add `- {lacking[0]}:` to `params` in dvc.yaml",
+        )
 
 
 def check(name: str, is_chosen: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kind.params import Experiment
 from kind.params.match import channels_of
-from kind.planning.jobs import latents_of, taken_apart, used_data
+from kind.planning.jobs import taken_apart, used_data
 from kind.planning.models import Models, side_of
 from kind.planning.work import drawn_images, num_images
 
@@ -46,7 +46,7 @@ def unknown_data(experiment: Experiment) -> list[str]:
 
 def _image(experiment: Experiment, data: str) -> int:
     """Bytes of an image as it is stored."""
-    source_channels = 3 if latents_of(experiment, data) is not None else channels_of(experiment.data[data])
+    source_channels = 3 if experiment.data[data].latents is not None else channels_of(experiment.data[data])
     return side_of(experiment, data) ** 2 * source_channels
 
 
@@ -57,7 +57,7 @@ def _pixels(experiment: Experiment, data: str) -> int | None:
 
 def _latents(experiment: Experiment, models: Models, data: str) -> int | None:
     """Mean and deviation, of mirrored images too."""
-    if latents_of(experiment, data) is None:
+    if experiment.data[data].latents is None:
         return 0
     count, network = num_images(experiment, data), models.network
     each = (1 + experiment.data[data].flips) * 2 * network.channels * network.side**2

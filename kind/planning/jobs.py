@@ -17,9 +17,9 @@ def count_jobs(experiment: Experiment) -> dict[str, int]:
         "fetch": sum(not file.exists() for place in published_weights(experiment) if place.said_by is None
                      for file in place.files),
         "prepare": len(used_data(experiment)),
-        "encode": sum(latents_of(experiment, data) is not None for data in used_data(experiment)),
+        "encode": sum(experiment.data[data].latents is not None for data in used_data(experiment)),
         "extractor": int(experiment.evaluation.extractor.type == "trained"),
-        "reference": len(tasks),
+        reference_rule(experiment): len(tasks),
         "pretrain": len(experiment.backbones),
         "extract": len(taken_apart(experiment)),
         "replay": len(replayed(experiment)),
@@ -32,6 +32,10 @@ def count_jobs(experiment: Experiment) -> dict[str, int]:
         "report": 1,
     }  # fmt: skip
     return {rule: count for rule, count in counts.items() if count}
+
+
+def reference_rule(experiment: Experiment) -> str:
+    return "reference" if experiment.is_judged else "reference_without_judge"
 
 
 def used_data(experiment: Experiment) -> list[str]:
@@ -53,8 +57,3 @@ def replayed(experiment: Experiment) -> list[str]:
 
 def start_of(experiment: Experiment, label: str) -> str | None:
     return METHODS[experiment.method_name(label)].start
-
-
-def latents_of(experiment: Experiment, data: str) -> object | None:
-    """How a data set becomes latents, where it does."""
-    return getattr(experiment.data[data], "latents", None)

@@ -11,7 +11,6 @@ from kind.methods import METHODS, Adaptation, Unknown
 from kind.models.factorization import Factorization
 from kind.params import Experiment
 from kind.params.match import channels_of
-from kind.planning.jobs import latents_of
 
 
 @dataclass(frozen=True)
@@ -82,15 +81,15 @@ class Models:
 def network_of(experiment: Experiment) -> Network:
     """Raises UserError where only the data can tell how large its images are."""
     name = experiment.pretrain.data
-    data, latents = experiment.data[name], latents_of(experiment, name)
+    data = experiment.data[name]
     side, channels = side_of(experiment, name), channels_of(data)
     if None in (side, channels):
         raise UserError(
             f"data.{name}: only the data can tell how large its images are, so that nothing can be planned",
             hint=f"give size and channels in data.{name}.options, if {data.source} has them",
         )
-    if latents is not None:
-        side //= latents.downsampling
+    if data.latents is not None:
+        side //= data.latents.downsampling
     return Network(experiment.model.shape(), side, channels, experiment.diffusion.learned_variance)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from kind.data.sources import SOURCES
 from kind.params import Experiment, Training
 from kind.params.protocol import Sampling
-from kind.planning.jobs import count_jobs, latents_of, replayed, used_data
+from kind.planning.jobs import count_jobs, reference_rule, replayed, used_data
 from kind.planning.models import Models, side_of
 
 TRAINING = 3  # forward passes that a training step is worth, for an image
@@ -54,7 +54,7 @@ def _add_run(experiment: Experiment, models: Models, work: Mapping[str, Work], t
     if not experiment.members_of(label):  # a soup only mixes
         work["finetune"].macs["train", model.form] += training_macs(experiment.training(task), model.cost.macs)
     work["sample"].macs["draw", model.form] += drawing_macs(sampling, count, model.cost.macs)
-    if latents_of(experiment, data) is not None:
+    if experiment.data[data].latents is not None:
         work["sample"].macs["vae", "decoder"] += count * DECODER * _share_of_pixels(experiment, data)
     extractor = experiment.evaluation.extractor.type
     work["evaluate"].macs["features", extractor] += count * FEATURES.get(extractor, 0)
@@ -65,9 +65,9 @@ def _add_real_images(experiment: Experiment, work: Mapping[str, Work]) -> None:
     extractor = experiment.evaluation.extractor.type
     for task in experiment.tasks.values():
         count = num_images(experiment, task.data, task.classes) or 0
-        work["reference"].macs["features", extractor] += count * FEATURES.get(extractor, 0)
+        work[reference_rule(experiment)].macs["features", extractor] += count * FEATURES.get(extractor, 0)
     for data in used_data(experiment):
-        if latents_of(experiment, data) is not None:
+        if experiment.data[data].latents is not None:
             flips = 1 + experiment.data[data].flips
             count = num_images(experiment, data) or 0
             work["encode"].macs["vae", "encoder"] += count * flips * ENCODER * _share_of_pixels(experiment, data)

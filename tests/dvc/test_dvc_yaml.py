@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
+import pytest
 import yaml
 from project import ROOT
 
+from kind.errors import UserError
 from kind.layout import Layout
 from kind.params.file import load_experiment
 
@@ -35,6 +38,28 @@ def test_every_file_of_an_experiment_lies_in_one_out():
     assert {out for outs in used.values() for out in outs} | {".snakemake/metadata"} == set(OUTS)
     for path in (layout.log("report", "report"), layout.state("report")):
         assert not any(path.is_relative_to(out) for out in OUTS), "neither is a result"
+
+
+def test_a_file_that_is_extended_must_be_named(monkeypatch, tmp_path):
+    sys.path.insert(0, str(ROOT / "workflow"))
+    import reproduce
+
+    (tmp_path / "params").mkdir()
+    (tmp_path / "params" / "small.yaml").write_text("seeds: [0]\n")
+    (tmp_path / "params" / "large.yaml").write_text("extends: small.yaml\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(reproduce, "ROOT", tmp_path)
+    text = (ROOT / "dvc.yaml").read_text()
+    (tmp_path / "dvc.yaml").write_text(text)
+    reproduce.check_params("small")
+    with pytest.raises(
+        UserError, match=r"not name params/small\.yaml, which params/large\.yaml extends"
+    ):
+        reproduce.check_params("large")
+    (tmp_path / "dvc.yaml").write_text(
+        text.replace("      - params/methods.yaml:", "      - params/methods.yaml:\n      - params/small.yaml:")
+    )
+    reproduce.check_params("large")
 
 
 def test_no_out_is_deleted_before_a_run_and_git_has_the_report():
