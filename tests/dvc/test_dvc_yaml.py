@@ -52,9 +52,7 @@ def test_a_file_that_is_extended_must_be_named(monkeypatch, tmp_path):
     text = (ROOT / "dvc.yaml").read_text()
     (tmp_path / "dvc.yaml").write_text(text)
     reproduce.check_params("small")
-    with pytest.raises(
-        UserError, match=r"not name params/small\.yaml, which params/large\.yaml extends"
-    ):
+    with pytest.raises(UserError, match=r"not name params/small\.yaml, which params/large\.yaml extends"):
         reproduce.check_params("large")
     (tmp_path / "dvc.yaml").write_text(
         text.replace("      - params/methods.yaml:", "      - params/methods.yaml:\n      - params/small.yaml:")
