@@ -62,7 +62,8 @@ def published_weights(experiment: Experiment) -> list[Place]:
     """Where the weights lie that the experiment does not make."""
     extractor = experiment.evaluation.extractor
     vaes = [data.latents.place(name) for name, data in experiment.data.items() if data.latents]
-    return [*([] if extractor.type == "trained" else [extractor.place()]), *dict.fromkeys(vaes)]
+    once = {place.path: place for place in reversed(vaes)}  # the first data set that names it
+    return [*([] if extractor.type == "trained" else [extractor.place()]), *once.values()]
 
 
 def missing(experiment: Experiment) -> list[str]:

@@ -94,6 +94,9 @@ def test_a_vae_that_is_not_there_is_told_with_the_three_ways(latents_copy, refus
         assert refused(*stage) == f"lat.yaml: {gone}\n  -> {WAYS}\n"
     assert refused("check") == f"missing on this machine:\n  - {gone}; {WAYS}\n"
     text = (latents_copy / "lat.yaml").read_text()
+    more = "more: {source: folder, options: {path: pictures, size: 16}, latents: {vae: vae, downsampling: 2}}\nmodel:"
+    (latents_copy / "lat.yaml").write_text(text.replace("model:", f"  {more}", 1))
+    assert refused("check") == f"missing on this machine:\n  - {gone}; {WAYS}\n", "one VAE is told once"
     (latents_copy / "lat.yaml").write_text(text.replace("vae: vae, ", ""))
     neither = "vae weights, which are neither named nor fetched: weights/vae does not exist"
     assert refused(*ENCODE) == f"lat.yaml: {neither}\n  -> {WAYS}\n"
