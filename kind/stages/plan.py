@@ -23,9 +23,10 @@ EXAMPLE = """python -m kind plan imagenet_l --tflops 200
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "experiment", metavar="NAME", help="params/NAME.yaml, or the path of a params file; a collection too"
-    )
+    what = "params/NAME.yaml, or the path of a params file; a collection too"
+    named = parser.add_mutually_exclusive_group(required=True)
+    named.add_argument("name", nargs="?", metavar="NAME", help=what)
+    named.add_argument("--experiment", metavar="NAME", help="the same, as other stages have it")
     rates = parser.add_mutually_exclusive_group()
     rates.add_argument(
         "--tflops",
@@ -52,7 +53,7 @@ def run(arguments: argparse.Namespace) -> None:
     from kind.artifacts import write_json
     from kind.planning.table import lines, totals
 
-    plans = [make_plan(one, arguments) for one in load_experiments(find_params(arguments.experiment)).values()]
+    plans = [make_plan(one, arguments) for one in load_experiments(find_params(arguments.name or arguments.experiment)).values()]
     print("\n\n".join("\n".join(lines(plan)) for plan in plans))
     if len(plans) > 1:
         print("\n" + "\n".join(totals(plans)))
