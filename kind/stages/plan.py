@@ -53,7 +53,8 @@ def run(arguments: argparse.Namespace) -> None:
     from kind.artifacts import write_json
     from kind.planning.table import lines, totals
 
-    plans = [make_plan(one, arguments) for one in load_experiments(find_params(arguments.name or arguments.experiment)).values()]
+    experiments = load_experiments(find_params(arguments.name or arguments.experiment))
+    plans = [make_plan(one, arguments) for one in experiments.values()]
     print("\n\n".join("\n".join(lines(plan)) for plan in plans))
     if len(plans) > 1:
         print("\n" + "\n".join(totals(plans)))
