@@ -65,7 +65,7 @@ def attach(model: DiT, options: Options, task: Adaptation) -> None:
     for name, parameter in model.named_parameters():
         kind = name.rsplit(".", 1)[-1]
         if kind in TAILOR_TENSORS:
-            trained = True
+            trained = count > 0
         elif kind in LEARNGENE_TENSORS:
             trained = options.learngenes == "trained"
         else:
@@ -164,7 +164,7 @@ METHOD = Method(
     trainable_parameters=trainable_parameters,
     deployed=deployed,
     needs=needs,
-    keeps_output=lambda options: options.tailor_start == "zero",
+    keeps_output=lambda options: options.tailor_start == "zero" or options.num_tailors == 0,
     size_option="num_tailors",
     problem=problem,
 )

@@ -12,19 +12,22 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from contextlib import redirect_stderr
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from kind.costs import Network, backbone_cost
 from kind.devices import autocast, choose_device, choose_precision, prepare_torch
 from kind.diffusion import Diffusion
 from kind.models.dit import DiT, DiTConfig, build_dit
+from kind.models.factorization import Factorization
 from kind.models.factorized import make_room
 from kind.params import Experiment, Training
 from kind.params.protocol import Sampling
-from kind.planning.models import ModelCost, Models
+from kind.planning.models import Models
 from kind.planning.rates import Rates
 from kind.planning.work import TRAINING
 from kind.random_streams import stream
@@ -46,47 +49,54 @@ def measured_rates(experiment: Experiment, models: Models) -> Rates:
     prepare_torch(experiment.compute.threads)
     device = choose_device(experiment.compute.device)
     rates, notes = {}, []
-    for model in _one_of_each_form(models):
-        batch = _batch(experiment.finetune.batch_size, model, device)
-        rows = _batch(experiment.sampling.batch_size, model, device)
-        built = _build(experiment, models, model).to(device)
-        seconds = _training_step(experiment, built, batch, device)
-        rates["train", model.form] = batch * TRAINING * model.cost.macs / seconds
-        drawing = _sampling_step(experiment, built, rows, device)
-        rates["draw", model.form] = rows * 2 * model.cost.macs / drawing
+    for form, built, macs in _one_of_each_form(models):
+        batch = _batch(experiment.finetune.batch_size, macs, device)
+        rows = _batch(experiment.sampling.batch_size, macs, device)
+        model = built.to(device)
+        seconds = _training_step(experiment, model, batch, device)
+        rates["train", form] = batch * TRAINING * macs / seconds
+        drawing = _sampling_step(experiment, model, rows, device)
+        rates["draw", form] = rows * 2 * macs / drawing
         notes.append(
-            f"{model.form} ({model.name}): {seconds:.3g} s a training step of {batch} images, {drawing:.3g} s a guided "
-            f"sampling step of {rows}"
+            f"{form}: {seconds:.3g} s a training step of {batch} images, {drawing:.3g} s a guided sampling step of "
+            f"{rows}"
         )
     startup = _startup()
     where = f"one core of this machine ({experiment.compute.threads} a job)" if device.type == "cpu" else str(
         torch.cuda.get_device_name())  # fmt: skip
     notes += [
-        "what was measured of a backbone is taken for all methods that end in a model of its form, at equal "
-        "multiply-accumulates; adapters in training cost more, frozen weights less",
+        "what was measured of a form is taken for all methods that end in it, at equal multiply-accumulates; "
+        "adapters in training cost more, frozen weights less",
         f"{startup:.1f} s for the start of a job; distances between sets of features are not counted",
     ]
     return Rates(max(rates.values()), rates, startup, where, tuple(notes))
 
 
-def _one_of_each_form(models: Models) -> list[ModelCost]:
-    forms = {model.form: model for model in reversed(models.backbones.values())}
-    return list(forms.values())
+def _one_of_each_form(models: Models) -> Iterator[tuple[str, DiT, int]]:
+    """(form, model with random weights, its multiply-accumulates); `adapted` is a factorized backbone of as many
+    classes as the first task has."""
+    experiment, network = models.experiment, models.network
+    forms = {model.form: name for name, model in reversed(models.backbones.items())}
+    for form, name in forms.items():
+        learned, model = models.learned(name), models.backbones[name]
+        yield form, _build(network, learned, model.num_classes), model.cost.macs
+        if learned is not None:
+            count = min(model.num_classes, len(next(iter(experiment.tasks.values())).classes))
+            few = learned.select(range(count))
+            yield "adapted", _build(network, few, count), backbone_cost(network, few, count).macs
 
 
-def _batch(wanted: int, model: ModelCost, device: torch.device) -> int:
-    return max(1, min(wanted, int(LIMIT[device.type] / model.cost.macs)))
+def _batch(wanted: int, macs: int, device: torch.device) -> int:
+    return max(1, min(wanted, int(LIMIT[device.type] / macs)))
 
 
-def _build(experiment: Experiment, models: Models, model: ModelCost) -> DiT:
-    """The backbone with random weights, no matrix of which is zero."""
-    network = models.network
+def _build(network: Network, learned: Factorization | None, num_classes: int) -> DiT:
+    """No matrix of which is zero."""
     config = DiTConfig(
-        *network.shape, image_size=network.side, channels=network.channels, num_classes=model.num_classes,
+        *network.shape, image_size=network.side, channels=network.channels, num_classes=num_classes,
         learned_variance=network.learned_variance,
     )  # fmt: skip
     built = build_dit(config, seed=0)
-    learned = models.learned(model.name)
     if learned is not None:
         built = make_room(built, learned)
     for parameter in built.parameters():

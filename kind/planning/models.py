@@ -17,8 +17,8 @@ from kind.params.match import channels_of
 class ModelCost:
     """A backbone (no tasks), or what an entry leaves on some tasks of equally many classes.
 
-    form: of backbones that train and draw at one speed: `dense`, or `factorized`.  trained: without the label table;
-    None where only weights could tell.
+    form: of models that train and draw at one speed: `dense`, `factorized` (backbones) or `adapted` (of the task's few
+    classes, behind a gate).  trained: without the label table; None where only weights could tell.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Models:
             except Unknown:
                 trained = None
             cost = adapted_cost(self.network, learned, method, options, count)
-            form = "factorized" if method.deployed else "dense"
+            form = "adapted" if method.deployed else "dense"
             self._adapted[entry, count] = ModelCost(entry, tasks, count, form, trained, cost)
         return self._adapted[entry, count]
 

@@ -79,7 +79,7 @@ def test_without_a_throughput_there_are_no_hours(plan):
 def test_a_measured_throughput_is_of_both_forms(plan):
     found, text = plan("--measure")
     rates = found["throughput"]["tflops"]
-    assert {"train dense", "draw dense", "train factorized", "draw factorized"} <= set(rates)
+    assert {f"{work} {form}" for work in ("train", "draw") for form in ("dense", "factorized", "adapted")} <= set(rates)
     assert all(0 < rate < 1e5 for rate in rates.values()) and found["throughput"]["startup_seconds"] > 0
     stage = found["stages"]["choose"] if "choose" in found["stages"] else found["stages"]["report"]
     assert stage["hours"] == pytest.approx(stage["jobs"] * found["throughput"]["startup_seconds"] / 3600)
