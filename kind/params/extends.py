@@ -19,6 +19,8 @@ from kind.params.messages import nearest, show
 from kind.params.yaml import NOT_EXPERIMENTS, names_beside, read_yaml
 
 EXTENDS, WITHOUT = "extends", "without"
+LIKE = f"write for instance `{WITHOUT}: [methods, tasks.shift]`"
+GIVEN_ANYWAY = "leave it out: every experiment has these defaults"
 DEPTH = 6  # to which files are merged; YAML's anchors can nest without end
 
 
@@ -49,12 +51,18 @@ def read_layered(path: Path, above: tuple[Path, ...] = ()) -> Layered:
     content = read_yaml(path)
     if EXTENDS not in content:
         if WITHOUT in content:
-            raise UserError(f"{path}: {WITHOUT}: is for a file with `{EXTENDS}`, of which it leaves out parts")
+            raise UserError(
+                f"{path}: {WITHOUT}: is for a file with `{EXTENDS}`, of which it leaves out parts",
+                hint=f"name that file as `{EXTENDS}`, or take `{WITHOUT}` away",
+            )
         return Layered(content, {"": path, **dict.fromkeys(_leaves(content), path)})
     base_path = _base(path, content.pop(EXTENDS), above)
     base = read_layered(base_path, (*above, path))
     if "experiments" in base.content:
-        raise UserError(f"{path}: {EXTENDS}: {base_path} is a collection of experiments, not one")
+        raise UserError(
+            f"{path}: {EXTENDS}: {base_path} is a collection of experiments, not one",
+            hint=f"name a file of one experiment; it has {show(base.content['experiments'])}",
+        )
     merged = _without(path, content.pop(WITHOUT, []), base_path, base.content)
     merged, own = _over(merged, content), set(_leaves(content))
     origins = {key: path if key in own else base.origins.get(key, path) for key in _leaves(merged)}
@@ -70,12 +78,15 @@ def files_of(path: Path) -> list[Path]:
 def _base(path: Path, given: Any, above: tuple[Path, ...]) -> Path:
     if not isinstance(given, str) or not given.endswith((".yaml", ".yml")) or Path(given).name != given:
         raise UserError(
-            f"{path}: {EXTENDS}: expected the name of a params file beside it, such as smoke.yaml, found {show(given)}"
+            f"{path}: {EXTENDS}: expected the name of a params file beside it, such as smoke.yaml, found {show(given)}",
+            hint="files of an experiment and what it extends lie in one folder",
         )
     base = path.parent / given
     names = [f"{name}.yaml" for name in names_beside(path)]
     if base.stem in NOT_EXPERIMENTS:
-        raise UserError(f"{path}: {EXTENDS}: {given} holds the defaults of methods and is no experiment")
+        raise UserError(
+            f"{path}: {EXTENDS}: {given} holds the defaults of methods and is no experiment", hint=GIVEN_ANYWAY
+        )
     if not base.is_file():
         raise UserError(
             f"{path}: {EXTENDS}: no params file {given!r} beside it{nearest(given, names)}",
@@ -83,14 +94,16 @@ def _base(path: Path, given: Any, above: tuple[Path, ...]) -> Path:
         )
     if base in (*above, path):
         circle = " -> ".join(one.name for one in (*above, path, base))
-        raise UserError(f"{path}: {EXTENDS}: {circle} goes in a circle")
+        raise UserError(f"{path}: {EXTENDS}: {circle} goes in a circle", hint="let one of them extend none")
     return base
 
 
 def _without(path: Path, keys: Any, base_path: Path, content: Mapping[Any, Any]) -> dict[Any, Any]:
     """The content without these dotted keys."""
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
-        raise UserError(f"{path}: {WITHOUT}: expected a list of keys of {base_path.name}, found {show(keys)}")
+        raise UserError(
+            f"{path}: {WITHOUT}: expected a list of keys of {base_path.name}, found {show(keys)}", hint=LIKE
+        )
     for key in keys:
         content = _removed(path, key, key.split("."), base_path, content)
     return dict(content)
@@ -101,7 +114,7 @@ def _removed(path: Path, key: str, parts: list[str], base_path: Path, content: A
     names = list(content) if isinstance(content, dict) else []
     if first not in names:
         known = f"; it has {', '.join(map(str, names))}" if names else ""
-        raise UserError(f"{path}: {WITHOUT}: {base_path.name} has no {key!r}{nearest(first, names)}{known}")
+        raise UserError(f"{path}: {WITHOUT}: {base_path.name} has no {key!r}{nearest(first, names)}{known}", hint=LIKE)
     if not rest:
         return {name: value for name, value in content.items() if name != first}
     return {**content, first: _removed(path, key, rest, base_path, content[first])}
