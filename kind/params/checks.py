@@ -39,10 +39,10 @@ class Checks:
         self.task_places += [(f"tune.tasks.{name}", task) for name, task in tuning.items()]
         self.classes: dict[str, tuple[str, ...] | None] = {}
         self.counts: dict[str, Mapping[str, int]] = {}
-        self.images: dict[str, tuple[str, Any]] = {}  # two data sets that are alike here hold the same
+        self.images: dict[str, tuple[str, Any]] = {}  # two data sets that are alike here may hold the same
         for name, given in options.items():  # options of the sources, which could be read
-            self.images[name] = self.data[name].source, given
             source = SOURCES[self.data[name].source]
+            self.images[name] = source.name, source.drawn_from(given)
             self.classes[name] = source.class_names(given)
             self.counts[name] = source.class_counts(given) or {}
 

@@ -67,7 +67,8 @@ def class_sets(experiment: Experiment) -> dict[str, str]:
     for name, user in experiment.class_users():
         data = experiment.data[user.data]
         source = SOURCES[data.source]
-        found[name] = describe(user.classes, source.class_sets(source.options.model_validate(data.options)))
+        whole = {key: value for key, value in data.options.items() if key != "classes"}  # what it takes has no name
+        found[name] = describe(user.classes, source.class_sets(source.options.model_validate(whole)))
     return {name: words for name, words in found.items() if words}
 
 

@@ -12,8 +12,7 @@ from kind.planning.work import Kind, Work
 class Rates:
     """macs: multiply-accumulates a second, by kind of work; of what is not in there, `otherwise`.
 
-    startup: seconds of a job before its work.  evaluation: seconds of an evaluate job beside features (distances,
-    judge); both are 0 where nothing was measured.  notes: what this rests on, for people.
+    startup: seconds of a job before its work, 0 where nothing was measured.  notes: what this rests on, for people.
     """
 
     otherwise: float

@@ -48,10 +48,14 @@ def totals(plans: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Of several experiments."""
     rated = plans[0]["throughput"] is not None
     sums = [total(plan) for plan in plans]
-    rows = [[plan["experiment"], *_stage_cells(one, rated)] for plan, one in zip(plans, sums, strict=True)]
+    disk = [sum(plan["disk"].values()) for plan in plans]
+    rows = [
+        [plan["experiment"], *_stage_cells(one, rated), quantity(size)]
+        for plan, one, size in zip(plans, sums, disk, strict=True)
+    ]
     whole = {key: sum(one[key] for one in sums) for key in sums[0]}
-    headings = ["experiment", "jobs", "MACs", *(["hours"] if rated else [])]
-    yield from _columns(headings, [*rows, ["in all", *_stage_cells(whole, rated)]])
+    headings = ["experiment", "jobs", "MACs", *(["hours"] if rated else []), "disk"]
+    yield from _columns(headings, [*rows, ["in all", *_stage_cells(whole, rated), quantity(sum(disk))]])
 
 
 def total(plan: Mapping[str, Any]) -> dict[str, float]:

@@ -13,7 +13,7 @@ from kind.stages.context import add_shared_arguments, read_context
 from kind.stages.job import Job
 from kind.stages.prepare import add_data_arguments, chosen_workers
 
-EXAMPLE = "python -m kind encode --experiment imagenet_b --data imagenet"
+EXAMPLE = "python -m kind encode --experiment imagenet_b --data seen"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -5,12 +5,15 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from pathlib import Path
 
 import pytest
 
 from kind import recipes
 from kind.data.sources import SOURCES
+from kind.errors import UserError
 from kind.params.class_sets import class_sets
+from kind.params.file import load_experiment
 from kind.params.messages import told_apart
 
 GLYPHS = {"source": "glyphs611", "options": {"images_per_class": 20}}
@@ -183,3 +186,34 @@ def test_a_mistake_in_what_a_data_set_takes_is_one_line(complain, given, message
 def test_a_source_whose_classes_are_a_list_says_so(complain):
     (line,) = complain(**{"data.letters.options.classes": "seen"}).splitlines()[1:-1]
     assert "data.letters.options.classes: the source letters of letters names no sets of classes" in line
+
+
+PAPER = Path(__file__).parents[2] / "params" / "imagenet_b.yaml"
+
+
+@pytest.mark.parametrize(
+    ("change", "number"),
+    [
+        ("novel: {options: {classes: {of: seen, count: 20, seed: 0}}}", 20),
+        ("seen: {options: {split_seed: 1}}", 6),  # another split, of one data set alone
+    ],
+)
+def test_classes_of_pre_training_are_found_in_another_data_set_of_the_same_pictures(tmp_path, change, number):
+    (tmp_path / PAPER.name).write_text(PAPER.read_text())
+    (tmp_path / "other.yaml").write_text(f"extends: {PAPER.name}\ndata: {{{change}}}\n")
+    with pytest.raises(UserError, match="tasks.novel.classes: .*also in pretrain.classes") as error:
+        load_experiment(tmp_path / "other.yaml")
+    (line,) = [line for line in str(error.value).splitlines() if "tasks.novel.classes" in line]
+    assert (f"({number} in all)" in line) or (number <= 12 and line.count("'n") == number)
+
+
+def test_textured_glyphs_are_letters():
+    shared = SOURCES["glyphs611"].drawn_from
+    options = SOURCES["glyphs611"].options
+    assert shared(options(part="textured", seed=3)) == shared(options(size=32)) != shared(options(part="symbols"))
+
+
+def test_the_papers_classes_are_told_by_the_sets_of_the_whole():
+    found = class_sets(load_experiment(PAPER))
+    assert found["pretrain"] == "all 150 classes of the set seen"
+    assert found["tasks.novel"] == "20 of the 461 classes of the set novel"

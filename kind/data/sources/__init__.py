@@ -69,6 +69,8 @@ class Source:
     class_names: the classes in order, or None where only the data can tell.
     class_counts: images of each class, or None where only the data can tell.
     class_sets: sets of classes by name (`seen`, `novel`, `all`, ...), which params may name in the place of lists.
+    drawn_from: what its pictures are some of: two data sets for which this is the same, whatever they take of it and
+    however, may hold the same pictures under the same class names.
     channels: of the images, or None where only the data can tell.
     missing: what this machine lacks for them, a line each: the thing and how to get it.
     """
@@ -80,6 +82,7 @@ class Source:
     class_names: Callable[[Any], tuple[str, ...] | None] = lambda options: None
     class_counts: Callable[[Any], dict[str, int] | None] = lambda options: None
     class_sets: Callable[[Any], Mapping[str, Sequence[str]]] = lambda options: {}
+    drawn_from: Callable[[Any], Any] = lambda options: options
     channels: Callable[[Any], int | None] = lambda options: None
     missing: Callable[[Any], list[str]] = lambda options: []
 

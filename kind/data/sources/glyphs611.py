@@ -107,6 +107,7 @@ SOURCE = Source(
     class_names=class_names,
     class_counts=lambda options: dict.fromkeys(class_names(options), options.images_per_class),
     class_sets=class_sets,
+    drawn_from=lambda options: "letters" if options.part == "textured" else options.part,
     channels=lambda options: 1,
     missing=lambda options: missing_faces(FACES),
 )

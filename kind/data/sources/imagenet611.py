@@ -119,7 +119,7 @@ def class_names(options: Options) -> tuple[str, ...] | None:
 
 def class_sets(options: Options) -> Mapping[str, tuple[str, ...]]:
     """`all`, `seen` (150) and `novel`, stratified by the number of wnids in a class: of the whole mapping, whatever
-    `classes` takes of it.  None where the mapping cannot be read yet, or is too small to leave novel classes."""
+    `classes` takes of it.  Nothing where the mapping cannot be read yet; `all` alone where it leaves no novel ones."""
     if options.mapping is not None and not Path(options.mapping).is_file():
         return {}
     sizes = Counter(read_mapping(options.mapping or str(TABLE)).values())  # in the order of the table
@@ -135,6 +135,7 @@ SOURCE = Source(
     listing=listing,
     class_names=class_names,
     class_sets=class_sets,
+    drawn_from=lambda options: options.mapping,  # wherever the images lie, classes of one mapping are the same
     channels=lambda options: options.channels,
     missing=missing,
 )
