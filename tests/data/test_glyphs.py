@@ -290,3 +290,24 @@ def test_missing_faces_are_named_before_anything_is_written(monkeypatch, tmp_pat
 def test_names_of_classes_are_plain_to_read():
     for part in PARTS:
         assert not [name for name in classes_of(part) if unicodedata.category(name)[0] in "ZCM"]
+
+
+def test_chosen_classes_are_drawn_as_among_all():
+    source = SOURCES["glyphs611"]
+    some = source.options(part="armenian", images_per_class=2, classes=["Խ", "Ա"])
+    whole = source.load(source.options(part="armenian", images_per_class=2))
+    drawn = source.load(some)
+    assert drawn.class_names == source.class_names(some) == ("Խ", "Ա")
+    assert source.class_counts(some) == {"Խ": 2, "Ա": 2}
+    for label, name in enumerate(drawn.class_names):
+        wanted = whole.images[whole.labels == whole.class_names.index(name)]
+        assert (drawn.images[drawn.labels == label] == wanted).all()
+    assert source.class_sets(some) == {"all": ("Ա", "Խ")}
+    sets = source.class_sets(source.options(classes=["H", "Ĉ"]))
+    assert sets == {"all": ("H", "Ĉ"), "seen": ("H",), "novel": ("Ĉ",)}
+
+
+@pytest.mark.parametrize(("classes", "problem"), [(["ab"], "has no 'ab'"), (["H", "H"], "'H' is named twice")])
+def test_classes_that_a_part_lacks_are_refused(classes, problem):
+    with pytest.raises(ValidationError, match=problem):
+        SOURCES["glyphs611"].options(classes=classes)

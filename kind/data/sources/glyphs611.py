@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from kind.data.class_sets import seen_and_novel
 from kind.data.drawing import FACES, missing_faces, what_draws
 from kind.data.glyphs.table import TABLE, classes_of
+from kind.data.labelled_files import ClassNames
 from kind.data.sources import RawData, Source, SourceOptions
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ class Options(SourceOptions):
     `georgian` and `armenian`, `textured`: the novel letters in black on a ground of stripes or squares.
 
     max_rotation is in degrees; max_shear is horizontal, per unit of height; max_shift and max_stroke (how far edges of
-    strokes move out or in) are shares of the side.  split_seed: which letters are seen and which novel.
+    strokes move out or in) are shares of the side.  split_seed: which letters are seen and which novel.  classes: of
+    the part, those to draw, in this order; None: all.
     """
 
     part: Literal["letters", "symbols", "georgian", "armenian", "textured"] = "letters"
@@ -40,11 +42,22 @@ class Options(SourceOptions):
     max_stroke: Annotated[float, Field(ge=0, le=0.02)] = 0.012
     seed: Annotated[int, Field(ge=0)] = 0
     split_seed: Annotated[int, Field(ge=0)] = 0
+    classes: ClassNames | None = None
 
     @model_validator(mode="after")
     def _ordered_scales(self) -> Self:
         if self.min_scale > self.max_scale:
             raise ValueError(f"min_scale {self.min_scale:g} exceeds max_scale {self.max_scale:g}")
+        return self
+
+    @model_validator(mode="after")
+    def _classes_of_the_part(self) -> Self:
+        names = all_classes(self)
+        for name in self.classes or ():
+            if name not in names:
+                raise ValueError(f"classes: the part {self.part} has no {name!r}")
+            if self.classes.count(name) > 1:
+                raise ValueError(f"classes: {name!r} is named twice")
         return self
 
 
@@ -63,15 +76,25 @@ def load(options: Options) -> RawData:
 
 
 def class_names(options: Options) -> tuple[str, ...]:
-    if options.part == "textured":
-        return class_sets(options)["all"]
-    return tuple(classes_of(options.part))
+    return all_classes(options) if options.classes is None else tuple(options.classes)
+
+
+def all_classes(options: Options) -> tuple[str, ...]:
+    """Of the part, whatever `classes` takes of it."""
+    return _sets_of_part(options)["all"]
 
 
 def class_sets(options: Options) -> dict[str, tuple[str, ...]]:
-    """`seen` and `novel` letters, stratified by the number of characters in a class; of the other parts `all` alone."""
+    """`seen` and `novel` letters, stratified by the number of characters in a class; of the other parts `all` alone; of
+    each what `classes` takes."""
+    taken = set(class_names(options))
+    kept = {name: tuple(one for one in names if one in taken) for name, names in _sets_of_part(options).items()}
+    return {name: names for name, names in kept.items() if names}
+
+
+def _sets_of_part(options: Options) -> dict[str, tuple[str, ...]]:
     if options.part not in ("letters", "textured"):
-        return {"all": class_names(options)}
+        return {"all": tuple(classes_of(options.part))}
     group_sizes = {name: len(points) for name, points in classes_of("letters").items()}
     sets = seen_and_novel(group_sizes, NUM_SEEN, options.split_seed)
     return sets if options.part == "letters" else {"all": sets["novel"]}
