@@ -49,11 +49,6 @@ def find_images(path: str | Path) -> Found:
     Raises UserError for archives that cannot be read in place, and for two files of one key.
     """
     path = str(path)
-    if path.lower().endswith(COMPRESSED) and Path(path).is_file():
-        raise UserError(
-            f"{path}: a compressed tar cannot be read in place",
-            hint="uncompress it (gunzip leaves a .tar), or make a zip of it",
-        )
     found = list(_folder(path, "", frozenset()) if Path(path).is_dir() else _archive(path, ""))
     items = sorted(item for item in found if item.key)
     twice = [two.key for one, two in zip(items, items[1:], strict=False) if one.key == two.key]
@@ -133,7 +128,17 @@ def _archive(path: str, prefix: str) -> Iterator[Item]:
     elif path.lower().endswith(".zip"):
         yield from _zip(path, prefix)
     else:
-        yield OTHER
+        yield _other(path)
+
+
+def _other(path: str) -> Item:
+    """Raises UserError for a compressed tar: left out, its images would be missed without a word."""
+    if path.lower().endswith(COMPRESSED):
+        raise UserError(
+            f"{path}: a compressed tar cannot be read in place",
+            hint="uncompress it (gunzip leaves a .tar), or make a zip of it",
+        )
+    return OTHER
 
 
 def _tar(path: str, prefix: str) -> Iterator[Item]:
@@ -164,8 +169,10 @@ def _tar_members(handle: IO[bytes], path: str, prefix: str, start: int, end: int
         key, lower = prefix + "/".join(part for part in parts if part not in ("", ".")), member.name.lower()
         if lower.endswith(".tar"):
             nested.append((f"{_stem(key)}/", member.offset_data, member.offset_data + member.size))
+        elif lower.endswith(SUFFIXES):
+            yield Item(key, path, member.offset_data, member.size)
         else:
-            yield Item(key, path, member.offset_data, member.size) if lower.endswith(SUFFIXES) else OTHER
+            yield _other(f"{path}: {member.name}")
     for inner, first, last in nested:  # after the headers around them: the handle is one
         yield from _tar_members(handle, path, inner, first, last)
 
@@ -183,7 +190,7 @@ def _zip(path: str, prefix: str) -> Iterator[Item]:
         if member.is_dir() or any(_hidden(part) for part in parts):
             continue
         if not member.filename.lower().endswith(SUFFIXES):
-            yield OTHER
+            yield _other(f"{path}: {member.filename}")
             continue
         if member.flag_bits & 1 or member.compress_type not in (STORED, DEFLATED):
             how = "is encrypted" if member.flag_bits & 1 else f"is compressed by method {member.compress_type}"

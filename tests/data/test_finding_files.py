@@ -67,7 +67,7 @@ def test_an_archive_of_a_tree_is_the_tree(tree, tmp_path, form):
 def test_what_is_no_image_is_counted_and_what_is_hidden_is_not_seen(tree, tmp_path):
     write(tree / "2" / "notes.txt", b"x")
     write(tree / "labels.csv", b"x")
-    write(tree / "old.tar.gz", b"x")
+    write(tree / "old.gz", b"x")
     write(tree / "2" / "._2_0.JPEG", b"x")
     write(tree / "__MACOSX" / "2" / "2_0.JPEG", b"x")
     write(tree / ".cache" / "a.png", b"x")
@@ -94,6 +94,10 @@ def test_compressed_tars_are_refused_with_a_way_out(tree, tmp_path):
         archive.add(tree)
     with pytest.raises(UserError, match="a.tar.gz: a compressed tar cannot be read in place\n.*uncompress it"):
         find_images(tmp_path / "a.tar.gz")
+    shutil.move(tmp_path / "a.tar.gz", tree / "2" / "a.tar.gz")
+    for path in (tree, tar_of(tree, tmp_path / "b.tar"), zip_of(tree, tmp_path / "b.zip")):
+        with pytest.raises(UserError, match=f"{path.name}.*2/a.tar.gz: a compressed tar cannot be read in place\n"):
+            find_images(path)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.2, 0.5])
