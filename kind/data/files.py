@@ -162,8 +162,13 @@ def _tar_members(handle: IO[bytes], path: str, prefix: str, start: int, end: int
     while (member := archive.next()) is not None and member.offset < end:
         archive.members = []  # else it keeps a million of them
         parts = _key(member.name).split("/")
-        if not member.isreg() or any(_hidden(part) for part in parts if part != "."):
+        if not (member.isreg() or member.islnk()) or any(_hidden(part) for part in parts if part != "."):
             continue
+        if member.islnk() and member.name.lower().endswith((*SUFFIXES, ".tar")):
+            raise UserError(
+                f"{path}: {member.name} is a hard link to {member.linkname}, which is not read",
+                hint="pack it again with tar --hard-dereference, or unpack it",
+            )
         if member.offset_data + member.size > end:
             raise tarfile.ReadError(f"cut off in {member.name}")
         key, lower = prefix + "/".join(part for part in parts if part not in ("", ".")), member.name.lower()

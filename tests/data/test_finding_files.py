@@ -83,6 +83,15 @@ def test_links_are_followed_but_not_in_circles(tree, tmp_path):
     assert list(contents(tmp_path / "links")) == ["2/2_0.JPEG", "2/2_1.JPEG", "2/2_2.JPEG"]
 
 
+def test_hard_links_in_a_tar_are_refused_by_name(tree, tmp_path):
+    """The tar holds the bytes once; a folder and a zip hold them under both names."""
+    (tree / "2" / "twin.JPEG").hardlink_to(tree / "10" / "10_0.JPEG")
+    packed = tar_of(tree, tmp_path / "a.tar")
+    with pytest.raises(UserError, match=r"a.tar: \./(\S+) is a hard link to \./?(\S+), which is not read\n.*--hard-d"):
+        find_images(packed)
+    assert contents(zip_of(tree, tmp_path / "a.zip")) == contents(tree) == expected(tree)
+
+
 def test_an_archive_beside_its_own_folder_is_refused(tree):
     tar_of(tree / "2", tree / "2.tar")
     with pytest.raises(UserError, match=r"'2/2_0.JPEG' is there twice \(and 2 more\)"):
