@@ -10,10 +10,16 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kind.errors import UserError
+
+if TYPE_CHECKING:
+    from kind.data.prepared import StoredImages
+
+ROWS = 1000  # of an array, read at a time
 
 
 @dataclass(frozen=True)
@@ -77,16 +83,20 @@ class ImageSet:
 
 
 def from_arrays(
-    images: np.ndarray, labels: np.ndarray | None = None, class_names: Sequence[str] | None = None, name: str = "images"
+    images: np.ndarray | StoredImages,
+    labels: np.ndarray | None = None,
+    class_names: Sequence[str] | None = None,
+    name: str = "images",
 ) -> ImageSet:
-    """uint8 [N, H, W, C], also a memory map, and int [N]; raises UserError for others."""
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3) or 0 in images.shape:
+    """uint8 [N, H, W, C], also a memory map or stored, and int [N]; raises UserError for others."""
+    if images.dtype != np.uint8 or len(images.shape) != 4 or images.shape[3] not in (1, 3) or 0 in images.shape:
         raise UserError(f"{name} must be uint8 [N, H, W, C] with C = 1 or 3; got {images.dtype} {images.shape}")
     if labels is not None:
         labels = checked_labels(name, labels, len(images))
 
     def read() -> Iterator[np.ndarray]:
-        yield images
+        for start in range(0, len(images), ROWS):
+            yield images[start : start + ROWS]
 
     names = None if class_names is None else tuple(str(entry) for entry in class_names)
     return ImageSet(name, len(images), tuple(images.shape[1:]), (read,), labels, names)

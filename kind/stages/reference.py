@@ -77,9 +77,7 @@ def build(context: Context, name: str) -> dict:
     device = str(choose_device(experiment.compute.device, context.device_key))
     extractor = load_extractor(context.extractor_weights(), device=device)
     real = reference_images(context, name)
-    images = from_arrays(
-        real.images, real.labels, qualified(task.data, real.class_names), f"reference images of {name}"
-    )
+    images = from_arrays(real.rows, real.labels, qualified(task.data, real.class_names), f"reference images of {name}")
     reference = measure_images(
         images,
         extractor,

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kind.data.prepared import StoredImages
 from kind.errors import UserError
 from kind.evaluation.image_folders import from_folder
 from kind.evaluation.image_npz import from_npz
@@ -53,6 +54,24 @@ def test_blocks_do_not_depend_on_files(tmp_path):
         np.testing.assert_array_equal(np.concatenate(blocks), images)
     np.testing.assert_array_equal(found.first(7).read_all(), images[:7])
     assert found.labels is None
+
+
+def test_stored_rows_are_read_as_they_are_needed(monkeypatch):
+    monkeypatch.setattr("kind.evaluation.image_sets.ROWS", 4)
+    read = []
+
+    class Watched(StoredImages):
+        def __getitem__(self, chosen):
+            read.append(len(found := super().__getitem__(chosen)))
+            return found
+
+    images, rows = pictures(20), np.array([19, 3, 4, 5, 0, 7, 11, 2, 12, 13, 18])
+    found = from_arrays(Watched(images, rows))
+    assert (found.count, found.shape, read) == (11, (8, 8, 1), [])
+    first = next(blocks := found.blocks(3))
+    assert read == [4]
+    np.testing.assert_array_equal(np.concatenate([first, *blocks]), images[rows])
+    assert read == [4, 4, 3]
 
 
 def test_large_and_compressed_files_are_read_in_pieces(tmp_path, monkeypatch):
