@@ -20,15 +20,24 @@ from kind.errors import UserError
 from kind.models.soft_gate import spread_of
 from kind.params.messages import some
 
+ROWS = 1000  # images read at a time
 REWRITE = "write it again: one vector of numbers for each class, under the name of the class"
 
 
 def mean_images(data: LabelledImages, side: int) -> Tensor:
     """Mean image of each class in [-1, 1], averaged down to at most side x side for each channel.  [C, E]."""
     members = (np.flatnonzero(data.labels == label) for label in range(len(data.class_names)))
-    means = [data.rows[chosen].mean(0, dtype=np.float64) for chosen in members]
+    means = [_mean(data, chosen) for chosen in members]
     images = torch.from_numpy(np.stack(means)).permute(0, 3, 1, 2) / 127.5 - 1
     return F.adaptive_avg_pool2d(images, min(side, *images.shape[2:])).flatten(1).float()
+
+
+def _mean(data: LabelledImages, chosen: np.ndarray) -> np.ndarray:
+    """Of these images, float64 [H, W, C].  Sums of whole numbers are exact, so that it is the same in any pieces."""
+    total = np.zeros(data.rows.shape[1:])
+    for start in range(0, len(chosen), ROWS):
+        total += data.rows[chosen[start : start + ROWS]].sum(0, dtype=np.float64)
+    return total / len(chosen)
 
 
 def file_vectors(path: Path, data: str, classes: Sequence[str]) -> Tensor:

@@ -28,6 +28,26 @@ def test_small_images_are_taken_as_they_are():
     np.testing.assert_allclose(found, images.reshape(2, 16) / 127.5 - 1, rtol=1e-6, atol=1e-6)
 
 
+def test_means_are_the_same_bits_in_any_pieces(monkeypatch):
+    images = np.random.default_rng(0).integers(0, 256, (23, 4, 4, 1), dtype=np.uint8)
+    data = LabelledImages(images, np.arange(23) % 2, ("a", "b"))
+    whole = mean_images(data, 4)
+    expected = np.stack([images[label::2].mean(0, dtype=np.float64).ravel() for label in range(2)]) / 127.5 - 1
+    assert whole.equal(torch.from_numpy(expected).float())
+    read = []
+
+    class Watched:
+        shape = images.shape
+
+        def __getitem__(self, chosen):
+            read.append(len(chosen))
+            return images[chosen]
+
+    monkeypatch.setattr("kind.class_embeddings.ROWS", 5)
+    assert mean_images(LabelledImages(Watched(), data.labels, data.class_names), 4).equal(whole)
+    assert read == [5, 5, 2, 5, 5, 1]
+
+
 @pytest.mark.parametrize("suffix", ["npz", "safetensors"])
 def test_vectors_of_a_file_by_class_and_by_data_set(tmp_path, suffix):
     path = tmp_path / f"vectors.{suffix}"
