@@ -1,4 +1,4 @@
-"""From the images of a prepared folder to their latents: by the GPU, or by all cores, in chunks of rows.
+"""From the images of a prepared folder to their latents: by the GPU, or by several cores, in chunks of rows.
 
 A chunk's bytes depend on its images and the VAE alone: each batch holds the same rows and is computed by one thread,
 however many there are.  A log beside the array names the chunks that are on disk, where a killed run goes on.

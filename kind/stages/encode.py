@@ -1,6 +1,6 @@
 """Encode the images of a data set by a VAE: mean and deviation of each image's latent, and of its mirror image's.
 
-On the GPU where there is one, otherwise on all cores; a killed run goes on where it was.
+On the GPU where there is one, otherwise by four threads unless told otherwise; a killed run goes on where it was.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from kind.stages.context import add_shared_arguments, read_context
 from kind.stages.job import Job
 from kind.stages.prepare import add_data_arguments, chosen_workers
 
+THREADS = 4  # on a CPU, unless asked otherwise: each holds gigabytes (docs/data.md)
 EXAMPLE = "python -m kind encode --experiment imagenet_b --data seen"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_shared_arguments(parser)
-    add_data_arguments(parser, "threads that encode, where there is no GPU")
+    add_data_arguments(parser, "threads that encode, where there is no GPU", f"all cores, at most {THREADS}")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -30,7 +31,7 @@ def run(arguments: argparse.Namespace) -> None:
             f"{context.params_path}: data.{name} has no latents: its images are trained on as pixels",
             hint=f"to encode them by a VAE, write data.{name}.latents: {{}}",
         )
-    workers = chosen_workers(arguments, context)
+    workers = chosen_workers(arguments, context, most=THREADS)
     job = Job(
         recipe=recipes.encode(context.experiment, name),
         inputs=[*layout.data_files(name), *context.vae_files(name)],

@@ -21,17 +21,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data_arguments(parser, "processes that decode image files")
 
 
-def add_data_arguments(parser: argparse.ArgumentParser, workers: str) -> None:
-    """workers: what they are."""
+def add_data_arguments(parser: argparse.ArgumentParser, workers: str, unless_given: str = "all cores") -> None:
+    """workers: what they are; unless_given: how many."""
     parser.add_argument("--data", required=True, metavar="NAME", help="an entry of the params' data section")
-    parser.add_argument("--workers", type=int, metavar="N", help=f"{workers} (default: compute.workers, or all cores)")
+    help_text = f"{workers} (default: compute.workers, or {unless_given})"
+    parser.add_argument("--workers", type=int, metavar="N", help=help_text)
 
 
-def chosen_workers(arguments: argparse.Namespace, context: Context) -> int:
+def chosen_workers(arguments: argparse.Namespace, context: Context, most: int | None = None) -> int:
+    """As asked, or one a core.  most: of those that nobody asked for."""
     given = arguments.workers
-    workers = (context.experiment.compute.workers or len(os.sched_getaffinity(0))) if given is None else given
+    cores = len(os.sched_getaffinity(0))
+    unasked = cores if most is None else min(cores, most)
+    workers = (context.experiment.compute.workers or unasked) if given is None else given
     if workers < 1:
-        raise UserError(f"--workers: {workers} given; at least 1", hint="leave it out to use all cores")
+        raise UserError(f"--workers: {workers} given; at least 1", hint="leave it out to have it chosen")
     return workers
 
 

@@ -5,18 +5,30 @@ from __future__ import annotations
 import multiprocessing
 import shutil
 import time
+from argparse import Namespace
 
 import pytest
 from latent_stages import run_stage
 
 from kind.artifacts import sha256
 from kind.data import encoding
+from kind.stages.encode import THREADS
+from kind.stages.prepare import chosen_workers
 from kind.vae import Vae
 from kind.weights import WEIGHTS
 
 ENCODE = ("encode", "--data", "pictures")
 DATA = "results/lat/data/pictures"
 WEIGHTS_FILE = WEIGHTS["vae"].files[1].name
+
+
+@pytest.mark.parametrize(
+    ("cores", "option", "param", "expected"), [(64, None, None, 4), (2, None, None, 2), (64, None, 9, 9), (64, 7, 9, 7)]
+)
+def test_many_cores_do_not_fill_the_memory_unless_asked(monkeypatch, cores, option, param, expected):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(cores))
+    context = Namespace(experiment=Namespace(compute=Namespace(workers=param)))
+    assert chosen_workers(Namespace(workers=option), context, most=THREADS) == expected
 
 
 # --- after a kill ---------------------------------------------------------------------------------------------

@@ -90,6 +90,6 @@ CASES = [
         "no workers",
         pictures(),
         (*PREPARE, "--workers", "0"),
-        "--workers: 0 given; at least 1\n  -> leave it out to use all cores",
+        "--workers: 0 given; at least 1\n  -> leave it out to have it chosen",
     ),
 ]
