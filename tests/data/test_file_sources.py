@@ -249,6 +249,20 @@ def test_what_is_missing_is_named_with_the_way_to_get_it(name, tmp_path):
     assert source.missing(source.options(path=str(tmp_path), size=8)) == []
 
 
+def test_published_sets_with_a_folder_too_many_say_where_to_begin(tmp_path):
+    make_tree(tmp_path / "mri" / "Training", {"glioma": 2, "notumor": 1})
+    make_tree(tmp_path / "mri" / "Testing", {"glioma": 1, "notumor": 1})
+    for folder, suffix in (("pokemon/pokemon", "png"), ("pokemon_jpg/pokemon_jpg", "jpg")):
+        write(tmp_path / "pokemon" / folder / f"1.{suffix}", jpeg(0))
+    found = {}
+    for name, below in (("mri", "Training"), ("pokemon", "pokemon")):
+        (line,) = SOURCES[name].missing(SOURCES[name].options(path=str(tmp_path / "none")))
+        assert f"`below: {below}`" in line
+        found[name] = listed(name, path=str(tmp_path / name), below=below)
+    assert found["mri"][0] == ("glioma", "notumor") and len(found["mri"][1]) == 3
+    assert found["pokemon"] == (("pokemon",), {"pokemon/1.png": "pokemon"})
+
+
 def test_check_says_what_is_missing_and_writes_nothing(tmp_path, monkeypatch, capsys):
     text = (ROOT / "tests" / "tiny.yaml").read_text()
     new = "{source: imagenet611, options: {path: train.tar, size: 8, classes: ['0', '1', '2', '7', '8']},"

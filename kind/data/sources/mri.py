@@ -20,6 +20,6 @@ class Options(folder.Options):
 SOURCE = folder.preset(
     "mri",
     Options,
-    "get the Brain Tumor MRI Dataset (Kaggle, masoudnickparvar; CC0) or slices of your own, a folder a class, and "
-    "name the place as `path`",
+    "get the Brain Tumor MRI Dataset (Kaggle, masoudnickparvar; CC0; its class folders begin `below: Training`) or "
+    "slices of your own, a folder a class, and name the place as `path`",
 )

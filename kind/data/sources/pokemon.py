@@ -21,5 +21,6 @@ SOURCE = folder.preset(
     "pokemon",
     Options,
     "get a set of pictures, for instance Kaggle's kvpratama/pokemon-images-dataset (the pictures are Nintendo's: "
-    "research only), and name the folder as `path`",
+    "research only; `below: pokemon`, since its `pokemon_jpg` holds the same pictures again), and name the folder as "
+    "`path`",
 )
