@@ -34,7 +34,8 @@ from kind.params import Split
 
 SOURCE = SOURCES["glyphs611"]
 STILL = {"max_rotation": 0, "max_shear": 0, "min_scale": 1, "max_scale": 1, "max_shift": 0, "max_stroke": 0}
-UPRIGHT = [face for face in FACES if "Bold" not in face and "Oblique" not in face and "Italic" not in face]
+UPRIGHT = ("DejaVuSans", "DejaVuSansMono", "DejaVuSerif")
+SOME = (*UPRIGHT, "DejaVuSans-Bold", "DejaVuSansMono-Oblique", "DejaVuSerif-BoldItalic")
 
 
 def load(**options):
@@ -137,9 +138,9 @@ def sets():
     return SOURCE.class_sets(SOURCE.options())
 
 
-@pytest.mark.parametrize("faces", [UPRIGHT])
+@pytest.mark.parametrize("faces", [SOME, pytest.param(FACES, marks=pytest.mark.slow)])
 def test_no_seen_character_looks_like_a_novel_one_or_one_of_a_shift(sets, faces, monkeypatch):
-    """Undistorted, in any two of these faces (all twelve: when the table is made)."""
+    """Undistorted, in any two of these faces."""
     monkeypatch.setattr("kind.data.glyphs.merging.FACES", faces)
     letters = classes_of("letters")
     seen, novel = ([p for name in sets[one] for p in letters[name]] for one in ("seen", "novel"))
@@ -148,14 +149,17 @@ def test_no_seen_character_looks_like_a_novel_one_or_one_of_a_shift(sets, faces,
     assert least_differences(seen, others).min() >= NEARLY
 
 
-def test_no_picture_of_pre_training_is_one_of_a_novel_class_or_a_shift(sets):
+@pytest.mark.parametrize("count", [2, pytest.param(2 * len(FACES), marks=pytest.mark.slow)])
+def test_no_picture_of_pre_training_is_one_of_a_novel_class_or_a_shift(sets, count):
+    """Undistorted, of two faces a class or of all twelve: distorted ones hardly ever coincide, whatever the letter."""
+
     def drawn(part):
-        raw = load(part=part)
+        raw = load(part=part, images_per_class=count, **STILL)
         return {image.tobytes(): raw.class_names[label] for image, label in zip(raw.images, raw.labels, strict=True)}
 
     letters = drawn("letters")
     seen = {image for image, name in letters.items() if name in set(sets["seen"])}
-    assert len(seen) > 150 * 2 * 0.98, "hardly a picture twice"
+    assert len(seen) > 150 * min(count, len(FACES)) * 0.9, "hardly a picture twice"
     assert not any(image in seen for image, name in letters.items() if name in set(sets["novel"]))
     for part in ("symbols", "georgian", "armenian", "textured"):
         assert seen.isdisjoint(drawn(part)), part
