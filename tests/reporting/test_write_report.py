@@ -89,31 +89,6 @@ def test_all_files_are_written(finished):
     assert names == expected
 
 
-def test_what_is_indicative_only_is_marked_wherever_it_is_printed(finished, experiment):
-    from kind.reporting.budgets import Budget, as_text, standings
-
-    metric = "sfd_digits_500_vs_180"
-    for name in ("novel", "novel.paired", "novel.distances"):
-        markdown = (finished / "tables" / f"{name}.md").read_text()
-        assert "Spatial Fréchet distance †" in markdown and "† indicative only" in markdown
-        assert "| Fréchet distance †" not in markdown
-    for name in ("metrics", "curves"):
-        found = {row["indicative"] for row in rows(finished / f"{name}.csv")}
-        assert found <= {
-            "sfd_digits_500_vs_180",
-            "sfd_digits_500_vs_240",
-            "sfd_digits_200_vs_180",
-            "sfd_digits_200_vs_240",
-        }
-    assert rows(finished / "metrics.csv")[0]["indicative"] == metric
-    for name, marked in (("sfd_digits", True), ("fd_digits", False)):
-        assert ("indicative only" in (finished / "plots" / f"novel_{name}.svg").read_text()) == marked
-    runs = load_runs(experiment, ["novel"], synthetic.METHODS, synthetic.SEEDS)
-    for name, marked in (("sfd", True), ("fd", False)):
-        (found,) = standings(runs, Budget(), name)
-        assert ("indicative only" in as_text(found, "lower", Budget())) == marked
-
-
 def test_metrics_csv_has_a_row_a_run_with_exact_values(experiment, finished):
     table = rows(finished / "metrics.csv")
     assert [(row["task"], row["method"], row["seed"]) for row in table] == [
