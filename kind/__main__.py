@@ -82,7 +82,8 @@ def _overview() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m kind",
         description="KIND: decomposable diffusion transformers.  One command a stage; Snakemake chains them.",
-        epilog=f"stages, in order:\n{stages}\n\non files, without an experiment (extract too):\n{on_files}\n\n"
+        epilog=f"stages, in order:\n{stages}\n\n"
+        f"on files, without an experiment (extract, evaluate and reference too):\n{on_files}\n\n"
         "python -m kind STAGE --help shows a stage's arguments.\n"
         "Running a stage again resumes it, or ends at once if it is done.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
