@@ -41,8 +41,8 @@ def compare_features(samples: FeatureSet, reference: FeatureSet) -> Findings:
     """Every metric that the two sets allow; what one of them lacks, or has too few images for, is a warning.
 
     Where both know the classes of their images, distances of each class stand in `per_class`, and their unweighted
-    means over the classes that both have are the roles class_frechet and class_kernel (with Inception: "intra-FID",
-    Miyato and Koyama 2018).  Raises UserError where the sets were not made by one extractor in one way.
+    means, if every class has them, are the roles class_frechet and class_kernel (with Inception: "intra-FID", Miyato
+    and Koyama 2018).  Raises UserError where the sets were not made by one extractor in one way.
     """
     name = common_extractor(samples, reference)
     vectors = (samples.num_vectors, reference.num_vectors)

@@ -68,12 +68,10 @@ def evaluate_images(
         memorisation = memorisation_report(distances, nearest_distances(test_images, train_images), len(train_images))
         _note_copies(memorisation, findings)
     _add_to_classes(samples, reference, correct, distances, findings)
-    content = _content(findings, reference) | {"memorisation": memorisation}
     for role, needed in (("judge_accuracy", judge), ("nearest_train", train_images)):
         if needed is None:  # not asked for: no column of a table
-            for part in ("values", "directions"):
-                del content[part][findings.names[role]]
-    return content
+            del findings.names[role]
+    return _content(findings, reference) | {"memorisation": memorisation}
 
 
 def _content(findings: Findings, reference: FeatureSet) -> dict[str, Any]:

@@ -97,12 +97,11 @@ def lines(content: Mapping[str, Any]) -> Iterator[str]:
         what = "statistics of " if "protocol" in about else ""
         yield f"{side:<10} {about['path']}: {what}{count} images{shape}"
     made = content["extractor"]
-    known = "not said: taken to be ADM's" if made is None else f"{made['extractor']} ({made['identity'][:12]})"
+    known = "not said by either file" if made is None else f"{made['extractor']} ({made['identity'][:12]})"
     yield f"extractor  {known}" + ("" if made is None else f", batches of {made['batch_size']}")
     yield ""
-    found = {name: value for name, value in content["values"].items() if value is not None}
-    width = max(map(len, found))
-    for name, value in found.items():
+    width = max(map(len, content["values"]))
+    for name, value in content["values"].items():
         arrow = {"lower": "lower is better", "higher": "higher is better"}.get(content["directions"][name], "")
         notes = [arrow]
         if interval := content["intervals"].get(name):
