@@ -8,6 +8,7 @@ import importlib
 import shlex
 import sys
 
+from kind import warm_start
 from kind.errors import UserError, describe_os_error
 
 STAGES = {
@@ -46,6 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
         close = difflib.get_close_matches(stage, STAGES | ON_FILES, n=1)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
         _overview().error(f"no stage {stage!r}{hint}; stages: {', '.join(STAGES | ON_FILES)}")
+    if (code := warm_start.ask(arguments)) is not None:
+        return code
     module = importlib.import_module(f"kind.stages.{stage}")
     parser = argparse.ArgumentParser(
         prog=f"python -m kind {stage}",
