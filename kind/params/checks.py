@@ -22,6 +22,7 @@ from kind.params.messages import nearest, some
 from kind.params.methods import default_note
 from kind.params.protocol import spacing_problem
 from kind.params.ranks import backbone_problems, fits, known, repeated
+from kind.params.seen_checks import seen_problems
 from kind.params.tune_checks import rate_problems
 
 
@@ -52,6 +53,7 @@ class Checks:
             self._starts, self._method_problems, self._ablations, self._sampling, self._reference,
         ):  # fmt: skip
             yield from check()
+        yield from seen_problems(self.content, self.valid)
         yield from rate_problems(self.content, self.valid)
         yield from replay_problems(self.valid, self.methods)
         yield from soup_problems(list(_mapping(self.content.get("methods"))), self.methods)
@@ -146,13 +148,14 @@ class Checks:
             for name in dict.fromkeys(classes) if known is not None else ():
                 if name not in known:
                     yield f"{where}.classes: {user.data} has no class {name!r}{nearest(name, known)}; {some(known)}"
-            if where != "pretrain" and self.pretrain is not None and self._same_images(self.pretrain.data, user.data):
-                both = [name for name in dict.fromkeys(classes) if name in (self.pretrain.classes or [])]
-                if both:
-                    yield (
-                        f"{where}.classes: {some(map(repr, both), '')} also in pretrain.classes; a task's classes "
-                        "must be new to the backbone"
-                    )
+            if where == "pretrain" or self.pretrain is None or user.seen:
+                continue
+            both = [name for name in dict.fromkeys(classes) if name in (self.pretrain.classes or [])]
+            if both and self._same_images(self.pretrain.data, user.data):
+                yield (
+                    f"{where}.classes: {some(map(repr, both), '')} also in pretrain.classes; a task's classes "
+                    "must be new to the backbone, or all of pre-training with `seen: true`, where nothing is trained"
+                )
 
     def _same_images(self, one: str | None, other: str | None) -> bool:
         return one == other or (one in self.images and self.images[one] == self.images.get(other))
@@ -187,29 +190,30 @@ class Checks:
             if wanted not in names:
                 yield (
                     f"methods.{label}.backbone: no backbone {wanted!r}{nearest(wanted, names)}; backbones: "
-                    f"{_listed(names)} ({method_name} starts from {method.start!r} unless `backbone` names another)"
+                    f"{_listed(names)} ({method_name} starts from {method.takes!r} unless `backbone` names another)"
                 )
-            elif wanted in self.backbones and self.backbones[wanted].given_to != method.start:
+            elif wanted in self.backbones and self.backbones[wanted].given_to != method.takes:
                 form = self.backbones[wanted].given_to
                 yield (
                     f"methods.{label}.backbone: {wanted!r} is of form {form}, but {method_name} needs form "
-                    f"{method.start}"
+                    f"{method.takes}"
                 )
 
     def _method_problems(self) -> Iterator[str]:
-        yield from match_problems(_mapping(self.content.get("methods")), self.valid, self.all_tasks)
+        matched_on = {name: task for name, task in self.all_tasks.items() if not task.seen}
+        yield from match_problems(_mapping(self.content.get("methods")), self.valid, matched_on)
         shape, num_seen = self._shape(), len((self.pretrain and self.pretrain.classes) or [])
         for label, (method_name, options) in self.methods.items():
             if "match" in self.content["methods"][label]:
                 continue  # a size that fits is found
             method, backbone = METHODS[method_name], self.backbones.get(getattr(options, "backbone", None))
-            if shape is None or (backbone is not None and (backbone.given_to != method.start or not known(backbone))):
+            if shape is None or (backbone is not None and (backbone.given_to != method.takes or not known(backbone))):
                 continue
-            if method.start in ("kind", "soft") and backbone is not None and not fits(backbone, shape.width):
+            if method.takes in ("kind", "soft") and backbone is not None and not fits(backbone, shape.width):
                 continue  # said of the backbone already
             found: dict[str, list[str]] = {}
             for task_name, task in self.all_tasks.items():
-                if task.classes:
+                if task.classes and task.seen == method.for_seen:
                     problem = method.problem(options, shape, backbone, num_seen, len(task.classes))
                     found.setdefault(problem, []).append(task_name)
             for problem, tasks in found.items():

@@ -93,7 +93,9 @@ def protocol_phrase(protocol: Mapping[str, Any]) -> str:
 
 def quality_table(task: str, runs: Sequence[RunRecord], methods: Iterable[str], seeds: Sequence[int]) -> Table:
     """Methods by metrics; `runs` are one task's, hence of one protocol."""
-    columns = [Column("trainable", "Trainable parameters", exact=True)]
+    sizes = {key: [run.part("parameters").get(key) for run in runs] for key in ("trainable", "deployed")}
+    size = "trainable" if any(sizes["trainable"]) or not any(sizes["deployed"]) else "deployed"
+    columns = [Column(size, f"{size.capitalize()} parameters", exact=True)]
     for name, direction in metric_names(runs).items():
         unit, divide_by = _small_unit([run.values.get(name) for run in runs]) if direction == "lower" else ("", 1.0)
         columns.append(Column(name, marked(name, runs), name, direction, unit=unit, divide_by=divide_by))
@@ -101,7 +103,7 @@ def quality_table(task: str, runs: Sequence[RunRecord], methods: Iterable[str], 
     for method in methods:
         chosen = select(runs, method=method)
         values = {name: [run.values.get(name) for run in chosen] for name in metric_names(runs)}
-        values["trainable"] = [run.part("parameters").get("trainable") for run in chosen]
+        values[size] = [run.part("parameters").get(size) for run in chosen]
         rows.append(((method,), method, values))
     caption = f"{seeds_phrase(seeds)} {protocol_phrase(runs[0].protocol)} Bold: best mean of a column."
     table = build_table(f"Quality on {task}", ("Method",), columns, rows, caption)
@@ -124,7 +126,7 @@ def overview_table(
         columns.append(Column(task, words, primary[task], metric_names(chosen)[primary[task]]))
     rows = [
         ((method,), method, {
-            task: [run.values.get(name) for run in select(runs, task=task, method=method)]
+            task: [run.values.get(name) for run in select(runs, task=task, method=method)] or None
             for task, name in primary.items()
         })
         for method in methods
@@ -165,12 +167,15 @@ def cost_table(
     for task in dict.fromkeys(run.task for run in runs):
         for method in methods:
             chosen = select(runs, task=task, method=method)
+            if not chosen:
+                continue
             values = {key: [place(run).get(key) for run in chosen] for key, (_, _, place) in COSTS.items()}
             rows.append(((task, method) if by_task else (method,), method, values))
     devices = ", ".join(dict.fromkeys(str(run.cost.get("device", "unknown")) for run in runs))
-    steps = ", ".join(dict.fromkeys(f"{run.final_step:,}" for run in runs))
+    steps = ", ".join(dict.fromkeys(f"{run.final_step:,}" for run in runs if run.final_step))
+    what = f"Training of {steps} steps" if steps else "Nothing is trained;"
     caption = (
-        f"{seeds_phrase(seeds)} Training of {steps} steps on: {devices}. MACs: multiply-accumulates of one forward "
+        f"{seeds_phrase(seeds)} {what} on: {devices}. MACs: multiply-accumulates of one forward "
         "pass for one image, of a gated model its active components. Memory is the GPU's, or on a CPU the whole "
         "process's, libraries included. Times add up over resumes and depend on the machine and its load. Nothing here "
         "is ranked."
@@ -213,7 +218,7 @@ def memorisation_table(
         of_task, lead = select(runs, task=task), (task,) if by_task else ()
         real = {key: _agreed([run.part("memorisation").get(f"test_{key}") for run in of_task]) for key in shared}
         rows.append(((*lead, "real test images"), None, real | {f"{key}_ratio": 1.0 for key in shared}))
-        for method in methods:
+        for method in dict.fromkeys(run.method for run in of_task):
             values: dict[str, list[float | None]] = {}
             for run in select(of_task, method=method):
                 found = run.part("memorisation")

@@ -12,7 +12,7 @@ from kind.methods import METHODS
 from kind.params.match import Match
 from kind.reporting import grids, plots
 from kind.reporting.analyses import analysis_section, load_analyses
-from kind.reporting.budgets import TRIALS_APART, seconds_of, trainable
+from kind.reporting.budgets import TRIALS_APART, deployed, seconds_of, trainable
 from kind.reporting.choices import load_choices, match_table, tuning_table
 from kind.reporting.comparisons import (
     HEADLINE,
@@ -49,6 +49,7 @@ TRADE_OFFS = {  # file name -> in the title, on the axis, its value for a run
     "trade_off": ("size", "trainable parameters", trainable),
     "trade_off_time": ("time", "seconds of training", lambda run: seconds_of(run, run.final_step)),
 }
+UNTRAINED = {"trade_off": ("size", "deployed parameters", deployed)}
 
 
 def write_report(
@@ -61,19 +62,21 @@ def write_report(
     methods: Mapping[str, Mapping[str, Any]],
     command: str,
     headline: Sequence[str] = HEADLINE,
+    entries_on: Mapping[str, Sequence[str]] = MappingProxyType({}),
     tuned: Sequence[str] = (),
     matches: Mapping[tuple[str, str], Match] = MappingProxyType({}),
     class_sets: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Tables, plots, grids and `index.html` in `output`, from the runs under `folder` (results/<experiment>).
 
-    tasks: name -> its params, with the list `classes`; methods: label -> its params; command: what repeats all; tuned:
-    the methods whose learning rate was chosen by trials; matches: (task, method) -> the size that was found for it;
-    class_sets: `pretrain`, `tasks.NAME` -> of which set the classes are, as `kind.params.class_sets` says it.
+    tasks: name -> its params, with the list `classes`; methods: label -> its params; command: what repeats all;
+    entries_on: task -> the methods that run on it, where those are not all; tuned: the methods whose learning rate was
+    chosen by trials; matches: (task, method) -> the size that was found for it; class_sets: `pretrain`, `tasks.NAME` ->
+    of which set the classes are, as `kind.params.class_sets` says it.
     Raises UserError if a run's file is missing, or if the runs of a task have no common protocol.
     """
     folder, output = Path(folder), Path(output)
-    runs = load_runs(folder, tasks, methods, seeds)
+    runs = load_runs(folder, tasks, methods, seeds, entries_on)
     backbones = load_backbones(folder, params.get("backbones"))
     analysed = load_analyses(folder, params.get("analyses"), tasks)
     styles = method_styles(methods)
@@ -99,21 +102,21 @@ def write_report(
 
     sections = []
     for task, entry in tasks.items():
-        of_task = select(runs, task=task)
+        of_task, own = select(runs, task=task), list(entries_on.get(task, methods))
         metrics = headline_metrics(of_task, headline)
-        quality = with_note(quality_table(task, of_task, methods, seeds), note)
-        cost_of_task = cost_table(f"Cost on {task}", of_task, methods, seeds, by_task=False)
+        quality = with_note(quality_table(task, of_task, own, seeds), note)
+        cost_of_task = cost_table(f"Cost on {task}", of_task, own, seeds, by_task=False)
         distances = {
-            "paired": paired_table(task, of_task, list(methods), metrics),
-            "distances": interval_table(task, of_task, methods),
-            "classes": class_table(task, of_task, methods, seeds),
+            "paired": paired_table(task, of_task, own, metrics),
+            "distances": interval_table(task, of_task, own),
+            "classes": class_table(task, of_task, own, seeds),
         }
         distances = {name: with_note(table, note) for name, table in distances.items() if table}
         write_table(quality, output / "tables", task)
         for name, table in distances.items():
             write_table(table, output / "tables", f"{task}.{name}")
         classes = [str(name) for name in entry.get("classes", ())]
-        panels = _panels(folder, of_task, task, classes, methods, seeds)
+        panels = _panels(folder, of_task, task, classes, own, seeds)
         grids.write_grid(output / "grids" / f"{task}.png", f"{experiment}: {task}, seed {seeds[0]}", panels, classes)
         sections.append(
             TaskSection(
@@ -125,7 +128,7 @@ def write_report(
                 cost=with_note(with_note(cost_of_task, apart), note),
                 memorisation=with_note(
                     memorisation_table(
-                        f"Distance to the training images of {task}", of_task, methods, seeds, by_task=False
+                        f"Distance to the training images of {task}", of_task, own, seeds, by_task=False
                     ),
                     note,
                 ),
@@ -181,10 +184,10 @@ def _task_plots(
 def _trade_offs(
     folder: Path, task: str, runs: Sequence[RunRecord], styles: Mapping[str, Style], metric: str
 ) -> list[plots.Plot]:
-    """Quality against trainable parameters, and against the time of training."""
+    """Quality against trainable parameters, and against the time of training; where nothing is trained, by size."""
     words = in_sentence(metric_label(metric).with_arrow(metric_names(runs)[metric]))
     made = []
-    for name, (short, axis, cost) in TRADE_OFFS.items():
+    for name, (short, axis, cost) in (TRADE_OFFS if any(map(trainable, runs)) else UNTRAINED).items():
         series = []
         for method in styles:
             pairs = [(cost(run), number(run.values.get(metric))) for run in select(runs, method=method)]
@@ -258,7 +261,7 @@ def _panels(
     runs: Sequence[RunRecord],
     task: str,
     classes: Sequence[str],
-    methods: Mapping[str, Any],
+    methods: Sequence[str],
     seeds: Sequence[int],
 ) -> list[grids.Panel]:
     """Real test images, then the samples of each method's first seed."""

@@ -48,7 +48,7 @@ class Ablations:
         from kind.tracked.reader import Source
 
         for name, ablation in self.experiment.ablations.items():
-            for task in self.experiment.tasks:
+            for task in self.experiment.tasks_of(ablation.entries[0]):  # all run on the same
                 runs = [(task, label, seed) for label in ablation.entries for seed in self.experiment.seeds]
                 watched = [self.layout.metrics(self.layout.run(*run)) for run in runs]
                 begun = [
