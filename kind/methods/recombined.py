@@ -69,5 +69,5 @@ METHOD = Method(
     estimates=lambda options: options.share < 1,
     keeps_output=lambda options: options.share == 1,
     problem=problem,
-    examples=({"share": 1.0}, {"share": 0.6}, {"share": 0.3, "relative": False}),
+    examples=({"share": 1.0}, {"share": 0.3, "relative": False}),
 )

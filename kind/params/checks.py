@@ -152,9 +152,10 @@ class Checks:
                 continue
             both = [name for name in dict.fromkeys(classes) if name in (self.pretrain.classes or [])]
             if both and self._same_images(self.pretrain.data, user.data):
+                known = "" if where.startswith("tune.") else "; where nothing is trained, all are known: `seen: true`"
                 yield (
                     f"{where}.classes: {some(map(repr, both), '')} also in pretrain.classes; a task's classes "
-                    "must be new to the backbone, or all of pre-training with `seen: true`, where nothing is trained"
+                    f"must be new to the backbone{known}"
                 )
 
     def _same_images(self, one: str | None, other: str | None) -> bool:

@@ -18,10 +18,10 @@ class Task(Section):
 
     data: str
     classes: ClassList
-    seen: bool = False
     images_per_class: PositiveInt | None = None
     seed: NaturalInt = 0
     guidance_scale: Annotated[float, Field(ge=1)] | None = None
+    seen: bool = False
 
     @model_serializer(mode="wrap")
     def _described(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

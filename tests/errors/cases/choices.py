@@ -19,6 +19,7 @@ from cases.parts import (
     PREPARE,
     REPORT,
     RUN,
+    SEEN,
     WEIGHTS,
     WEIGHTS_TABLE,
     Case,
@@ -49,6 +50,29 @@ CASES = [
         "tiny.yaml: 2 problems\n"
         "  1. pretrain.classes: digits has no set of classes 'sene' (did you mean 'seen'?); sets: all, seen, novel\n"
         "  2. tasks.novel.classes.count: 462 asked, but the set novel has 461 classes\n"
+        "  -> mend tiny.yaml and run the same command again",
+    ),
+    # --- classes of pre-training
+    Case(
+        "a method that trains, on classes of pre-training",
+        lambda p: p.edit(*SEEN),
+        ("finetune", "--task", "seen", "--method", "full", "--seed", "0"),
+        "tiny.yaml: full does not run on the task seen, which has classes of pre-training\n"
+        "  -> entries that do: recombined",
+    ),
+    Case(
+        "a method that trains nothing, on new classes",
+        lambda p: p.edit(*SEEN),
+        ("finetune", "--task", "novel", "--method", "recombined", "--seed", "0"),
+        "tiny.yaml: recombined does not run on the task novel, which has new classes\n  -> entries that do: full, kind",
+    ),
+    Case(
+        "new classes among those of pre-training",
+        lambda p: p.edit(SEEN[0], SEEN[1], ("classes: [0, 2]", "classes: [0, 9]")),
+        FINETUNE,
+        "tiny.yaml: 1 problem\n"
+        "  1. tasks.seen.classes: '9' not in pretrain.classes; a task with `seen: true` has classes of pre-training "
+        "alone, and new ones need a task of their own without it\n"
         "  -> mend tiny.yaml and run the same command again",
     ),
     # --- analyses
