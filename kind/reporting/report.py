@@ -78,7 +78,8 @@ def write_report(
     folder, output = Path(folder), Path(output)
     runs = load_runs(folder, tasks, methods, seeds, entries_on)
     backbones = load_backbones(folder, params.get("backbones"))
-    analysed = load_analyses(folder, params.get("analyses"), tasks)
+    adapted = [task for task, entry in tasks.items() if not entry.get("seen")]  # on the others nothing is trained
+    analysed = load_analyses(folder, params.get("analyses"), adapted)
     styles = method_styles(methods)
     write_csv(output / "metrics.csv", run_rows(experiment, runs))
     write_csv(output / "curves.csv", curve_rows(experiment, runs), _curve_columns(runs))
@@ -133,8 +134,10 @@ def write_report(
                     note,
                 ),
                 panels=panels,
-                trade_offs=_trade_offs(output / "plots", task, of_task, styles, metrics[0]),
-                plots=_task_plots(output / "plots", task, of_task, styles, metrics),
+                trade_offs=_trade_offs(
+                    output / "plots", task, of_task, styles, metrics[0], TRADE_OFFS if task in adapted else UNTRAINED
+                ),
+                plots=_task_plots(output / "plots", task, of_task, styles, metrics) if task in adapted else [],
                 of_set=class_sets.get(f"tasks.{task}"),
             )
         )
@@ -182,12 +185,17 @@ def _task_plots(
 
 
 def _trade_offs(
-    folder: Path, task: str, runs: Sequence[RunRecord], styles: Mapping[str, Style], metric: str
+    folder: Path,
+    task: str,
+    runs: Sequence[RunRecord],
+    styles: Mapping[str, Style],
+    metric: str,
+    costs: Mapping[str, tuple],
 ) -> list[plots.Plot]:
-    """Quality against trainable parameters, and against the time of training; where nothing is trained, by size."""
+    """Quality against each of these costs: those of training, or the size where nothing is trained."""
     words = in_sentence(metric_label(metric).with_arrow(metric_names(runs)[metric]))
     made = []
-    for name, (short, axis, cost) in (TRADE_OFFS if any(map(trainable, runs)) else UNTRAINED).items():
+    for name, (short, axis, cost) in costs.items():
         series = []
         for method in styles:
             pairs = [(cost(run), number(run.values.get(metric))) for run in select(runs, method=method)]
