@@ -34,7 +34,7 @@ def seen_problems(content: Mapping[str, Any], valid: Mapping[str, Any]) -> Itera
         if methods.get(label) in FOR_SEEN:
             yield f"analyses.interference.methods.{label}: {methods[label]} trains nothing; leave it out"
     if all(
-        isinstance(content.get(key), dict) and content[key].keys() == found.keys()
+        found and isinstance(content.get(key), dict) and content[key].keys() == found.keys()
         for key, found in {"tasks": tasks, "methods": methods}.items()
     ):  # else what lacks may be unreadable
         yield from _idle(tasks, methods)
