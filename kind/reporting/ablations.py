@@ -55,8 +55,9 @@ def ablation_sections(
     sections = []
     for one in ablations:
         tables, drawn = [], []
-        for task in dict.fromkeys(run.task for run in runs):
-            of_task = [run for run in select(runs, task=task) if run.method in one.values]
+        own = [run for run in runs if run.method in one.values]
+        for task in dict.fromkeys(run.task for run in own):
+            of_task = select(own, task=task)
             metrics = headline_metrics(of_task, headline)
             table = with_note(ablation_table(task, of_task, one, metrics, seeds), note)
             name = f"{task}.ablation-{one.name}"
@@ -64,7 +65,7 @@ def ablation_sections(
             tables.append(table)
             drawn.append(_plot(output / "plots", name, task, of_task, one, metrics[0], styles))
         sections.append(AblationSection(one.name, about(one), tables, [plot for plot in drawn if plot]))
-    return sections
+    return [section for section in sections if section.tables]
 
 
 def about(one: Settings) -> str:
