@@ -223,13 +223,9 @@ class Experiment(Section):
         options = self.method_options(label, next(iter(self.tasks)))
         return axis_value(axis, options, self.finetune, self.backbones.get(self.backbone_of(label)))
 
-    def ablation_settings(self) -> list[Settings]:
-        """Every ablation with what its entries stand for."""
-        return self._ablation_settings
-
     @cached_property
-    def _ablation_settings(self) -> list[Settings]:
-        """Asked for every run that is tracked."""
+    def ablation_settings(self) -> list[Settings]:
+        """Every ablation with what its entries stand for; asked for every run that is tracked."""
         found = []
         for name, one in self.ablations.items():
             asked = one.axis is not None and one.axis not in MEASURED

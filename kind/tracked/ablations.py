@@ -36,7 +36,7 @@ class Ablations:
 
     def of_run(self, task: str, label: str) -> Place:
         """A run has one parent: the first ablation that names it.  Tags and params name the others too."""
-        named = [one for one in self.experiment.ablation_settings() if label in one.values]
+        named = [one for one in self.experiment.ablation_settings if label in one.values]
         if not named:
             return Place()
         tags = {"ablation": _axis(named[0])} | {f"ablation.{one.name}": _axis(one) for one in named}
@@ -47,7 +47,7 @@ class Ablations:
     def sources(self) -> Iterator[Source]:
         from kind.tracked.reader import Source
 
-        for one in self.experiment.ablation_settings():
+        for one in self.experiment.ablation_settings:
             for task in self.experiment.tasks:
                 runs = [(task, label, seed) for label in one.values for seed in self.experiment.seeds]
                 watched = [self.layout.metrics(self.layout.run(*run)) for run in runs]

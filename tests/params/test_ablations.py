@@ -77,7 +77,7 @@ VARIANTS = {
 )
 def test_an_axis_may_be_a_choice(load, axis, values):
     experiment = load(**VARIANTS, ablations={"one": {"axis": axis, "entries": [*values]}})
-    (found,) = experiment.ablation_settings()
+    (found,) = experiment.ablation_settings
     assert (
         found.values == values and not found.is_numeric and found.measured is None and found.base == next(iter(values))
     )
@@ -94,7 +94,7 @@ def test_entries_may_stand_for_themselves_or_for_words(load):
             "size": {"axis": "deployed_parameters", "entries": ["svd", "kind"]},
         },
     )
-    by_name = {one.name: one for one in experiment.ablation_settings()}
+    by_name = {one.name: one for one in experiment.ablation_settings}
     assert by_name["words"].values == words
     assert by_name["listed"].values == {"zero": None, "trained": None}
     assert {name: one.base for name, one in by_name.items()} == {
