@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from kind.methods import METHODS
 from kind.models.presets import PRESETS, Preset
-from kind.params.ablations import Ablation, axis_value
+from kind.params.ablations import MEASURED, Ablation, Settings, Value, axis_value, settings_of
 from kind.params.analyses import Analyses
 from kind.params.backbones import Backbone
 from kind.params.data import DataSet, Latents
@@ -228,10 +228,20 @@ class Experiment(Section):
         """The dense backbone whose trained weights a factorized one begins with; None for a fresh draw."""
         return getattr(self.backbones[name], "start", None)
 
-    def axis_value(self, label: str, axis: str) -> float | None:
-        """The number that a methods entry stands for on the axis of an ablation; None where it has none."""
+    def axis_value(self, label: str, axis: str) -> Value | None:
+        """The number or choice that a methods entry stands for on the axis of an ablation; None where it has none."""
         options = self.method_options(label, self.tasks_of(label)[0])
         return axis_value(axis, options, self.finetune, self.backbones.get(self.backbone_of(label)))
+
+    @cached_property
+    def ablation_settings(self) -> list[Settings]:
+        """Every ablation with what its entries stand for; asked for every run that is tracked."""
+        found = []
+        for name, one in self.ablations.items():
+            asked = one.axis is not None and one.axis not in MEASURED
+            values = {label: self.axis_value(label, one.axis) for label in one.entries} if asked else {}
+            found.append(settings_of(name, one, values))
+        return found
 
     def training(self, task: str) -> Finetune:
         """Settings of the runs on a task: trials may be shorter, and on classes of pre-training nothing is trained."""

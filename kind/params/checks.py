@@ -14,7 +14,7 @@ from kind.data.sources import SOURCES
 from kind.data.splits import split_sizes
 from kind.layout import SPLITS
 from kind.methods import METHODS
-from kind.params.ablations import axis_value
+from kind.params.ablations import ablation_problems
 from kind.params.analyses import analysis_problems
 from kind.params.entries import replay_problems, soup_problems
 from kind.params.match import match_problems
@@ -50,10 +50,11 @@ class Checks:
     def run(self) -> Iterator[str]:
         for check in (
             self._seeds, self._splits, self._model, self._factorized, self._training, self._classes, self._shots,
-            self._starts, self._method_problems, self._ablations, self._sampling, self._reference,
+            self._starts, self._method_problems, self._sampling, self._reference,
         ):  # fmt: skip
             yield from check()
         yield from seen_problems(self.content, self.valid)
+        yield from ablation_problems(self.content, self.valid)
         yield from rate_problems(self.content, self.valid)
         yield from replay_problems(self.valid, self.methods)
         yield from soup_problems(list(_mapping(self.content.get("methods"))), self.methods)
@@ -221,40 +222,6 @@ class Checks:
                 if problem:
                     where = f" (task {', '.join(tasks)})" if len(found) > 1 else ""
                     yield f"methods.{label}: {problem}{default_note(method_name, options, problem)}{where}"
-
-    def _ablations(self) -> Iterator[str]:
-        labels = list(_mapping(self.content.get("methods")))
-        for name, ablation in (self.valid.get("ablations") or {}).items():
-            where, entries, values = f"ablations.{name}", ablation.entries or [], {}
-            if ablation.entries is not None and len(entries) < 2:
-                yield f"{where}.entries: an ablation compares two entries or more, found {len(entries)}"
-            for label in repeated(entries):
-                yield f"{where}.entries: {label!r} is named twice"
-            for label in dict.fromkeys(entries):
-                if label not in labels:
-                    near = nearest(label, labels)
-                    yield f"{where}.entries: no method entry {label!r}{near}; {some(labels, 'entries: ')}"
-                elif ablation.axis is not None and label in self.methods:
-                    yield from self._axis_problem(where, ablation.axis, label, values)
-            for value, same in values.items():
-                if len(same) > 1:
-                    yield f"{where}: {', '.join(same)} have the same {ablation.axis} {value:g}; each needs its own"
-
-    def _axis_problem(self, where: str, axis: str, label: str, values: dict[float, list[str]]) -> Iterator[str]:
-        """Puts the entry's number on the axis into `values`, or says why there is none."""
-        _, options = self.methods[label]
-        backbone = self.backbones.get(getattr(options, "backbone", None))
-        names = [*type(options).model_fields, *(type(backbone).model_fields if backbone is not None else ())]
-        value = axis_value(axis, options, self.valid.get("finetune"), backbone)
-        if value is not None:
-            values.setdefault(value, []).append(label)
-        elif axis not in names:
-            known = ", ".join(dict.fromkeys(names))
-            yield f"{where}.axis: {axis!r} is no option of {label}{nearest(axis, names)}; its options: {known}"
-        elif all(place is None or getattr(place, axis, None) is None for place in (options, backbone)):
-            yield f"{where}.axis: {label} gives no {axis}; an axis needs a number in every entry"
-        else:
-            yield f"{where}.axis: {axis} of {label} is no number; an axis is a number"
 
     def _sampling(self) -> Iterator[str]:
         sampling = self.sampling

@@ -39,6 +39,11 @@ def indicative(runs: Iterable[RunRecord]) -> set[str]:
     return {name for run in runs for name in run.indicative}
 
 
+def exact_name(metric: str, runs: Sequence[RunRecord]) -> str:
+    """As it stands under a plot's title."""
+    return metric + (INDICATIVE_ONLY if metric in indicative(runs) else "")
+
+
 def marked(name: str, runs: Iterable[RunRecord]) -> str:
     """A metric's words, with a dagger where it is indicative only."""
     return metric_label(name).words + (" †" if name in indicative(runs) else "")
@@ -150,12 +155,11 @@ COSTS: dict[str, tuple[str, bool, Callable[[RunRecord], Mapping[str, Any]]]] = {
 }
 
 
-def cost_table(
-    title: str, runs: Sequence[RunRecord], methods: Iterable[str], seeds: Sequence[int], by_task: bool
-) -> Table:
-    """What each method costs; `by_task` for all tasks in one table."""
+def cost_columns(runs: Sequence[RunRecord], keys: Iterable[str] = COSTS) -> list[Column]:
+    """Those of `COSTS`, without what these runs never measured."""
     columns = []
-    for key, (words, exact, place) in COSTS.items():
+    for key in keys:
+        words, exact, place = COSTS[key]
         sizes = [value for run in runs if (value := number(place(run).get(key))) is not None]
         if not sizes and key in ("deployed_macs", "train_cpu_seconds"):
             continue
@@ -163,14 +167,25 @@ def cost_table(
         if key == "macs" and not any("deployed_macs" in run.part("parameters") for run in runs):
             words = "MACs"
         columns.append(Column(key, words, exact=exact, unit=unit, divide_by=divide_by))
+    return columns
+
+
+def cost_values(runs: Sequence[RunRecord], keys: Iterable[str] = COSTS) -> dict[str, list[Any]]:
+    """A value a run."""
+    return {key: [COSTS[key][2](run).get(key) for run in runs] for key in keys}
+
+
+def cost_table(
+    title: str, runs: Sequence[RunRecord], methods: Iterable[str], seeds: Sequence[int], by_task: bool
+) -> Table:
+    """What each method costs; `by_task` for all tasks in one table."""
+    columns = cost_columns(runs)
     rows = []
     for task in dict.fromkeys(run.task for run in runs):
         for method in methods:
             chosen = select(runs, task=task, method=method)
-            if not chosen:
-                continue
-            values = {key: [place(run).get(key) for run in chosen] for key, (_, _, place) in COSTS.items()}
-            rows.append(((task, method) if by_task else (method,), method, values))
+            if chosen:
+                rows.append(((task, method) if by_task else (method,), method, cost_values(chosen)))
     devices = ", ".join(dict.fromkeys(str(run.cost.get("device", "unknown")) for run in runs))
     steps = ", ".join(dict.fromkeys(f"{run.final_step:,}" for run in runs if run.final_step))
     what = f"Training of {steps} steps" if steps else "Nothing is trained;"

@@ -9,18 +9,19 @@ from typing import Any
 
 from kind.artifacts import write_csv, write_json, write_text
 from kind.methods import METHODS
+from kind.params.ablations import Settings
 from kind.params.match import Match
 from kind.reporting import grids, plots
+from kind.reporting.ablations import ablation_sections
 from kind.reporting.analyses import analysis_section, load_analyses
 from kind.reporting.budgets import TRIALS_APART, deployed, seconds_of, trainable
 from kind.reporting.choices import load_choices, match_table, tuning_table
 from kind.reporting.comparisons import (
     HEADLINE,
-    INDICATIVE_ONLY,
     cost_table,
     curve_metric,
+    exact_name,
     headline_metrics,
-    indicative,
     memorisation_table,
     metric_names,
     overview_table,
@@ -66,13 +67,15 @@ def write_report(
     tuned: Sequence[str] = (),
     matches: Mapping[tuple[str, str], Match] = MappingProxyType({}),
     class_sets: Mapping[str, str] = MappingProxyType({}),
+    ablations: Sequence[Settings] = (),
 ) -> None:
     """Tables, plots, grids and `index.html` in `output`, from the runs under `folder` (results/<experiment>).
 
     tasks: name -> its params, with the list `classes`; methods: label -> its params; command: what repeats all;
     entries_on: task -> the methods that run on it, where those are not all; tuned: the methods whose learning rate was
     chosen by trials; matches: (task, method) -> the size that was found for it; class_sets: `pretrain`, `tasks.NAME` ->
-    of which set the classes are, as `kind.params.class_sets` says it.
+    of which set the classes are, as `kind.params.class_sets` says it; ablations: what their entries
+    stand for.
     Raises UserError if a run's file is missing, or if the runs of a task have no common protocol.
     """
     folder, output = Path(folder), Path(output)
@@ -155,6 +158,7 @@ def write_report(
         backbones=backbones,
         backbone_plot=_backbone_plot(output / "plots", backbones),
         previews=_previews(backbones, [str(name) for name in params.get("pretrain", {}).get("classes", ())]),
+        ablations=ablation_sections(ablations, runs, output, styles, seeds, headline, note),
         analyses=analysis_section(analysed, output, styles, seeds),
     )
     write_text(output / "index.html", render_page(page))
@@ -224,11 +228,6 @@ def _metric_curve(
     return plots.line_plot(
         folder, f"{task}_{label.base}", series, title, f"{task}: {exact_name(name, runs)}", markers=True
     )
-
-
-def exact_name(metric: str, runs: Sequence[RunRecord]) -> str:
-    """As it stands under a plot's title."""
-    return metric + (INDICATIVE_ONLY if metric in indicative(runs) else "")
 
 
 def overcomplete_note(

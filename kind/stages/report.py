@@ -38,6 +38,7 @@ def run(arguments: argparse.Namespace) -> None:
             tuned=experiment.tuned(),
             matches=matches(experiment),
             class_sets=class_sets(experiment),
+            ablations=experiment.ablation_settings,
             command=f"snakemake --profile local --config experiment={experiment.name}",
         )
 

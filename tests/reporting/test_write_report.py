@@ -219,6 +219,10 @@ def test_the_page_is_self_contained(finished):
         assert said in text
 
 
+def test_a_report_without_ablations_does_not_speak_of_them(finished):
+    assert "blation" not in (finished / "index.html").read_text() and not list(finished.glob("*/*ablation*"))
+
+
 def test_the_same_input_gives_the_same_bytes(experiment, finished, tmp_path):
     again = report(experiment, tmp_path / "again")
     files = sorted(path.relative_to(finished) for path in finished.rglob("*") if path.is_file())

@@ -75,6 +75,28 @@ CASES = [
         "alone, and new ones need a task of their own without it\n"
         "  -> mend tiny.yaml and run the same command again",
     ),
+    # --- ablations
+    Case(
+        "ablations of entries that are not there, and of equal ones",
+        lambda p: p.edit(
+            (
+                "methods: {full: {}, kind: {}}\n",
+                "methods: {full: {}, kind: {}, zero: {method: kind, tailor_start: zero}}\nablations:\n"
+                "  begin: {axis: tailor_start, entries: [kind, full, zer]}\n"
+                "  same: {axis: learngenes, entries: [kind, zero]}\n"
+                "  words: {axis: learngenes, base: full, entries: {kind: one, zero: one}}\n",
+            )
+        ),
+        REPORT,
+        "tiny.yaml: 6 problems\n"
+        "  1. ablations.begin.entries: no method entry 'zer' (did you mean 'zero'?); entries: full, kind, zero\n"
+        "  2. ablations.begin.axis: 'tailor_start' is no option of full; its options: learning_rate, objective, backbone, form; measured: trainable_parameters, deployed_parameters, deployed_macs\n"
+        "  3. ablations.same: kind, zero have the same learngenes frozen; each needs its own, or words in the place of the axis (entries: {ENTRY: words})\n"
+        "  4. ablations.words.base: 'full' is none of its entries; entries: kind, zero\n"
+        "  5. ablations.words: the axis learngenes and words of entries both say what an entry stands for; give a list of entries, or no axis\n"
+        "  6. ablations.words.entries: kind, zero have the same words 'one'; each needs its own\n"
+        "  -> mend tiny.yaml and run the same command again",
+    ),
     # --- analyses
     Case(
         "an analysis that the params do not ask for",
