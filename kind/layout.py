@@ -169,7 +169,8 @@ class Layout:
     def analysis_files(self, experiment: Experiment) -> list[Path]:
         """The tables that the `analyses` section asks for."""
         asked = experiment.analyses
-        weights = [self.weights_table(task) for task in experiment.tasks] if asked and asked.weights else []
+        adapted = [task for task, one in experiment.tasks.items() if not one.seen]
+        weights = [self.weights_table(task) for task in adapted] if asked and asked.weights else []
         return [*weights, *([self.interference_table] if asked and asked.interference else [])]
 
     @property

@@ -12,6 +12,7 @@ def count_jobs(experiment: Experiment) -> dict[str, int]:
     tuned = experiment.tuned()
     tasks = experiment.all_tasks() if tuned else experiment.tasks
     runs = sum(1 for _ in experiment.all_runs())
+    adapted = [name for name, task in experiment.tasks.items() if not task.seen]
     analyses = experiment.analyses
     counts = {
         "fetch": sum(not file.exists() for place in published_weights(experiment) if place.said_by is None
@@ -27,7 +28,7 @@ def count_jobs(experiment: Experiment) -> dict[str, int]:
         "sample": runs,
         "evaluate": runs,
         "choose": len(tuned),
-        "analyse_weights": len(experiment.tasks) if analyses and analyses.weights else 0,
+        "analyse_weights": len(adapted) if analyses and analyses.weights else 0,
         "analyse_interference": int(bool(analyses and analyses.interference)),
         "report": 1,
     }  # fmt: skip

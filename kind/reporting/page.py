@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kind.reporting.ablations import AblationSection
 from kind.reporting.analyses import AnalysisSection
 from kind.reporting.comparisons import metric_names, protocol_phrase, seeds_phrase
 from kind.reporting.grids import Panel, images_per_row, shown_classes
@@ -68,6 +69,7 @@ class Page:
     backbones: Sequence[BackboneRecord]
     backbone_plot: Plot | None
     previews: Sequence[Panel]
+    ablations: Sequence[AblationSection] = ()
     analyses: AnalysisSection | None = None
 
     @property

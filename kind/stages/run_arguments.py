@@ -6,6 +6,7 @@ import argparse
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from kind.errors import UserError
 from kind.methods import METHODS, Method, MethodOptions
 from kind.stages.context import Context, add_shared_arguments, read_context
 
@@ -103,4 +104,10 @@ def read_run(arguments: argparse.Namespace) -> Run:
         context.choose("tasks", arguments.task)
         context.choose("methods", arguments.method)
         context.choose_seed(arguments.seed)
+        seen = "classes of pre-training" if context.experiment.task(arguments.task).seen else "new classes"
+        fitting = context.experiment.entries_on(arguments.task)
+        raise UserError(
+            f"{context.params_path}: {arguments.method} does not run on the task {arguments.task}, which has {seen}",
+            hint=f"entries that do: {', '.join(fitting)}",
+        )
     return Run(context, *name)

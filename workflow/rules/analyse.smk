@@ -31,7 +31,7 @@ def trained(wildcards, task, methods):
 
 rule analyse_weights:
     input:
-        lambda wildcards: trained(wildcards, wildcards.task, experiment_of(wildcards).methods),
+        lambda wildcards: trained(wildcards, wildcards.task, experiment_of(wildcards).entries_on(wildcards.task)),
     output:
         ANY.weights_table("{task}"),
         record=ANY.record(ANY.analyses, "weights_{task}"),
