@@ -12,7 +12,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny products: more threads onl
 
 import pytest  # noqa: E402
 
-
 TESTS = Path(__file__).parent
 SHARED = ("dvc", "errors", "stages", "tracking", "workflow")  # one finished experiment serves the tests of a folder
 
