@@ -10,6 +10,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 EXPERIMENT ?= smoke
+PYTEST_WORKERS ?= 0  # processes that share the tests; 0: one, this one
 
 .PHONY: smoke setup test test-all ui lint readme lock clean help
 
@@ -31,7 +32,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	@touch $@
 
 test: setup  ## the tests, at most 10 minutes on two cores
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n $(PYTEST_WORKERS) --dist loadgroup --no-loadscope-reorder
 
 test-all: setup  ## the slow tests: dvc repro; MLflow's UI and the report in a browser (Debian: chromium chromium-driver)
 	$(BIN)/python -m pytest -m slow

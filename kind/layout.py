@@ -49,6 +49,11 @@ class Layout:
     def latent_files(self, data: str) -> list[Path]:
         return [self.data(data) / name for name in ("latents.npy", "latents.json")]
 
+    @staticmethod
+    def is_described(path: Path) -> bool:
+        """Whether a small file beside this large one holds its checksum, so that whoever has read that knows both."""
+        return path.name in ("images.npy", "latents.npy")
+
     def training_files(self, experiment: Experiment, data: str) -> list[Path]:
         """What is trained on: latents too, where the data set has them."""
         return [*self.data_files(data), *(self.latent_files(data) if experiment.data[data].latents else [])]

@@ -31,6 +31,7 @@ from kind.reporting.tables import Cell, Column, Table
 if TYPE_CHECKING:
     from markupsafe import Markup
 
+MANY_TASKS = 6  # more of them are folded: what differs stands in the table of all tasks
 TEMPLATES = Path(__file__).parent
 TEMPLATE_FILES = ("page.html", "page.css")  # package data
 
@@ -71,6 +72,11 @@ class Page:
     previews: Sequence[Panel]
     ablations: Sequence[AblationSection] = ()
     analyses: AnalysisSection | None = None
+
+    @property
+    def folded(self) -> bool:
+        """Whether tasks are too many to be read one after another."""
+        return len(self.sections) > MANY_TASKS
 
     @property
     def runs(self) -> list[RunRecord]:

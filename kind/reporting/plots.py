@@ -88,11 +88,15 @@ def line_plot(
             axes.plot(xs, means, color=one.style.colour, linestyle=one.style.line, linewidth=1.7, zorder=front,
                       marker=one.style.marker if markers else None, markersize=5.5, markeredgecolor=PAPER,
                       markeredgewidth=0.7)  # fmt: skip
-            if markers:
+            if markers and len(series) <= MANY:
                 for points in filter(None, one.seeds):
                     xs_ys = zip(*points, strict=True)
                     axes.scatter(*xs_ys, s=7, color=one.style.colour, alpha=0.45, linewidth=0, zorder=3)
             ends.append((one.label, one.style, xs[-1], means[-1]))
+        if markers and len(series) > MANY:  # each call costs as much as a line: all points in one
+            points = [(x, y, one.style.colour) for one in series for seed in one.seeds for x, y in seed]
+            xs, ys, colours = zip(*points, strict=True)
+            axes.scatter(xs, ys, s=7, color=colours, alpha=0.45, linewidth=0, zorder=3)
         scale(axes.yaxis, [y for one in series for _, _, low, high in one.mean() for y in (low, high)])
         if ticks:
             axes.set_xticks(list(ticks), list(ticks.values()))

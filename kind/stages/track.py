@@ -24,6 +24,7 @@ from kind.params.file import find_params, load_experiments
 
 EXAMPLE = "python -m kind track --experiment smoke"
 FIRST_WAIT, PAUSE, LONG_PAUSE = 2.0, 4.0, 60.0  # seconds between looks; the last after a failure
+SHARE = 0.05  # of a core that looks may take when nothing is new: thousands of runs have many files
 WAIT_FOR_OTHER = 30.0
 LOCAL_UI = "http://127.0.0.1:5000"  # of `make ui`
 
@@ -88,13 +89,15 @@ def _follow(following: list[_Following], stop: threading.Event, parent: int) -> 
     """Looks at the files until told to stop, or until the process that started this is gone; then a last time."""
     pause = FIRST_WAIT
     while not stop.wait(pause) and os.getppid() == parent:
-        pause = PAUSE
+        pause, began, brought = PAUSE, time.process_time(), sum(one.brought for one in following)
         for one in following:
             try:
                 one.look()
             except UserError as error:
                 print(f"{time.strftime('%H:%M:%S')} {error}; trying again", file=sys.stderr, flush=True)
                 pause = LONG_PAUSE
+        if sum(one.brought for one in following) == brought:
+            pause = min(LONG_PAUSE, max(pause, (time.process_time() - began) / SHARE))
     for one in following:
         one.reader.pipeline = "ended" if stop.is_set() else "unknown"
     _last_look(following)

@@ -52,7 +52,7 @@ def models_put_together(wildcards):
     asked = experiment.analyses.interference
     data = dict.fromkeys(experiment.tasks[task].data for task in asked.tasks)
     return [
-        *(path for each in data for path in layout.training_files(experiment, each)),
+        *(path for each in data for path in by_description(layout.training_files(experiment, each))),
         *(
             path
             for task in asked.tasks

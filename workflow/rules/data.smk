@@ -23,7 +23,7 @@ rule prepare:
 
 rule encode:
     input:
-        lambda wildcards: layout_of(wildcards).data_files(wildcards.data),
+        lambda wildcards: by_description(layout_of(wildcards).data_files(wildcards.data)),
         lambda wildcards: vae_files(experiment_of(wildcards), wildcards.data),
     output:
         ANY.latent_files("{data}"),
@@ -43,7 +43,7 @@ rule encode:
 
 def data_of_all_tasks(wildcards):
     used = dict.fromkeys(task.data for task in experiment_of(wildcards).all_tasks().values())
-    return [path for data in used for path in layout_of(wildcards).data_files(data)]
+    return by_description(path for data in used for path in layout_of(wildcards).data_files(data))
 
 
 rule extractor:
@@ -73,7 +73,7 @@ def extractor_files(wildcards):
 
 
 def data_of_task(wildcards):
-    return layout_of(wildcards).data_files(experiment_of(wildcards).task(wildcards.task).data)
+    return by_description(layout_of(wildcards).data_files(experiment_of(wildcards).task(wildcards.task).data))
 
 
 def named_among(experiments):

@@ -45,12 +45,13 @@ def material_of(wildcards):
     needs = experiment.needs(wildcards.method, wildcards.task)
     backbone, data = experiment.backbone_of(wildcards.method), experiment.pretrain.data
     files = layout_of(wildcards).material(needs, backbone, data) if needs else []
-    return files + (embedding_files(experiment) if "embeddings" in needs else [])
+    return by_description(files) + (embedding_files(experiment) if "embeddings" in needs else [])
 
 
 def training_data_of_task(wildcards):
     experiment = experiment_of(wildcards)
-    return layout_of(wildcards).training_files(experiment, experiment.task(wildcards.task).data)
+    data = experiment.task(wildcards.task).data
+    return by_description(layout_of(wildcards).training_files(experiment, data))
 
 
 def vae_of_task(wildcards):

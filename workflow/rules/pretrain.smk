@@ -5,7 +5,8 @@ def data_of_pretraining(wildcards):
     """With the VAE that shows what came of it."""
     experiment = experiment_of(wildcards)
     data = experiment.pretrain.data
-    return layout_of(wildcards).training_files(experiment, data) + vae_files(experiment, data)
+    files = layout_of(wildcards).training_files(experiment, data)
+    return by_description(files) + vae_files(experiment, data)
 
 
 def start_of_backbone(wildcards):
