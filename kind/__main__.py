@@ -28,7 +28,9 @@ STAGES = {
     "compare": "each method's best within a budget of steps, parameters or time",
     "track": "bring an experiment's files into MLflow",
     "plan": "what an experiment costs, before it is run",
-    "check": "check params files and what they need on this machine",
+    "check": "check params files and what they need on this machine, or on a cluster",
+    "recover": "after Snakemake was killed: end its jobs, take its lock away",
+    "server": "MLflow's server, for runs on several machines",
 }
 ON_FILES = {  # without an experiment; `extract` works on model files too
     "fetch": "get weights that others published",

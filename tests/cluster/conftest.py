@@ -18,9 +18,10 @@ def programs(tmp_path, monkeypatch):
     """programs(sinfo=..., ...) -> a folder with these programs, which is all of PATH.
 
     A text is printed; a number is the exit code after an error message; None leaves the program out; `hang` never ends.
+    cancels: after scancel, squeue prints nothing.
     """
 
-    def make(**changes: str | int | None) -> Path:
+    def make(*, cancels: bool = False, **changes: str | int | None) -> Path:
         folder = tmp_path / "bin"
         folder.mkdir(exist_ok=True)
         for name, says in {**SAYS, **changes}.items():
@@ -32,6 +33,10 @@ def programs(tmp_path, monkeypatch):
                 body = f"echo 'slurm_load_partitions: Unable to contact slurm controller' >&2; exit {says}"
             else:
                 body = f"printf %s {shlex.quote(says)}"
+            if cancels and name == "scancel":
+                body = f"touch {folder}/cancelled"
+            if cancels and name == "squeue":
+                body = f"test -e {folder}/cancelled || {body}"
             (folder / name).write_text(f'#!/bin/sh\nPATH={os.defpath}\necho "$0 $*" >> "{folder}/calls"\n{body}\n')
             (folder / name).chmod(0o755)
         monkeypatch.setenv("PATH", str(folder))

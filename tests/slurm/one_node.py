@@ -73,7 +73,7 @@ class NotHere(Exception):
 def up(folder: Path, gpus: int = 1, *, with_parent: bool = False) -> Path:
     """Start it; returns its slurm.conf.  with_parent: the daemons die with this process, however it ends.
 
-    Raises NotHere where programs are missing or another SLURM is or may be running.
+    Raises NotHere where programs are missing or another SLURM is, or may be, and RuntimeError if it does not start.
     """
     refuse()
     folder.mkdir(parents=True, exist_ok=True)
@@ -179,7 +179,7 @@ def until(folder: Path, what: str, ready: Callable[[], bool]) -> None:
     while not ready():
         if time.monotonic() > deadline:
             said = "\n".join(f"{path.name}: {path.read_text()[-500:]}" for path in folder.glob("*.[ol][uo][tg]"))
-            raise NotHere(f"{what} did not start within {START_SECONDS} s\n{said}")
+            raise RuntimeError(f"{what} did not start within {START_SECONDS} s\n{said}")
         time.sleep(0.1)
 
 

@@ -14,6 +14,7 @@ sys.path.insert(0, str(ROOT))
 from kind import recipes
 from kind.cluster.preflight import lacking_on_cluster, lacking_server
 from kind.cluster.profile import request_of
+from kind.cluster.recovery import hold
 from kind.errors import UserError
 from kind.layout import Layout
 from kind.methods import METHODS
@@ -42,6 +43,7 @@ EXPERIMENT = str(config.get("experiment", "smoke"))
 EXPERIMENTS = read_experiments()
 LAYOUTS = {name: Layout(Path(RESULTS) / name) for name in EXPERIMENTS}
 ANY = Layout(Path(RESULTS) / "{experiment}")  # with wildcards, for outputs
+RUNNING = []  # open as long as this process lives; see kind/cluster/recovery.py
 
 
 wildcard_constraints:
@@ -141,6 +143,8 @@ onstart:
         lines = "\n".join(f"  - {line}" for line in dict.fromkeys(lacking))
         print(f"error: missing on this machine:\n{lines}", file=sys.stderr)
         sys.exit(2)
+    if workflow.is_main_process:
+        RUNNING.append(hold())
     for layout in LAYOUTS.values():
         layout.make_optional_folders()
     start_warm()
