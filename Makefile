@@ -33,7 +33,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 test: setup  ## the tests, at most 10 minutes on two cores
 	$(BIN)/python -m pytest -m "not slow"
 
-test-all: setup  ## the slow tests: dvc repro; MLflow's UI and the report in a browser (Debian: chromium chromium-driver)
+test-all: setup  ## the slow tests: dvc repro; a browser (Debian: chromium chromium-driver); SLURM (docs/cluster.md)
 	$(BIN)/python -m pytest -m slow
 
 ui: setup  ## the runs in MLflow, on this machine alone
