@@ -15,6 +15,7 @@ from pathlib import Path
 from kind.cluster import recovery
 from kind.cluster.profile import read_profile
 from kind.errors import UserError
+from kind.params.file import find_params, load_experiments
 
 EXAMPLE = "python -m kind recover --profile slurm"
 
@@ -32,6 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
+    if arguments.experiment is not None:
+        load_experiments(find_params(arguments.experiment))  # Snakemake reads it too, before it unlocks
     profile = read_profile(arguments.profile)
     recovery.refuse_while_running()
     cancelled = []

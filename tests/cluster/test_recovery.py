@@ -31,8 +31,9 @@ PROFILES = {"local": "executor: local\n", "slurm": "executor: slurm\nslurm-jobna
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch) -> Path:
+def place(tmp_path, monkeypatch, valid_params) -> Path:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "mini.yaml").write_text(valid_params)
     for name, text in PROFILES.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.yaml").write_text(text)
@@ -71,12 +72,12 @@ def holding(place):
 
 
 def test_where_nothing_was_left_it_says_how_to_go_on(recover):
-    code, said = recover("--experiment", "mini")
+    code, said = recover("--experiment", "mini.yaml")
     assert code == 0
     assert said.splitlines()[:3] == [
         "ended: no process",
         "Snakemake's lock: there was none",
-        "to go on: snakemake --profile local --config experiment=mini",
+        "to go on: snakemake --profile local --config experiment=mini.yaml",
     ]
 
 

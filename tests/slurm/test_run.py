@@ -15,7 +15,6 @@ from slurm_project import Project, new_project
 pytestmark = [pytest.mark.slow, pytest.mark.workflow]
 
 RUN = ("snakemake", "--profile", "slurm", "--config", "experiment=mini")
-SOON = ("--slurm-init-seconds-before-status-checks", "2")
 PARTS = ("data", "extractor", "reference", "backbones", "learngenes", "adapters", "samples", "runs")
 TRAINED = ("backbones", "learngenes", "adapters")
 GPU_JOBS = 9  # reference; pretrain, finetune, sample and evaluate twice
@@ -44,12 +43,9 @@ def test_what_the_cluster_lacks_is_said_before_anything_is_submitted(cluster, co
     run = project.run(*RUN[:3], *asked, MLFLOW_TRACKING_URI="http://127.0.0.1:9", KIND_TRACKING="on")
     assert run.code == 2, run.output
     lines = [line for line in run.output.splitlines() if line.startswith("  - ")]
-    assert [line.partition(":")[0] for line in lines] == [
-        "  - partition gpus (for finetune)", "  - GPUs", "  - tracking server",
-    ] or sorted(line.split()[1] for line in lines) == ["GPUs:", "partition", "tracking"], run.output  # fmt: skip
+    assert sorted(line.split()[1] for line in lines) == ["GPUs:", "partition", "tracking"], run.output
     assert "  - GPUs: pretrain ask for 3, partition main has at most 2 a node" in run.output
     assert project.asks("squeue", "--states=all", "--noheader") == before
-    assert project.run(*RUN[:3], *asked, "--dry-run").code == 0
     by_hand = project.run("python", "-m", "kind", "check", "--experiment", "mini", "--profile", "slurm")
     assert by_hand.code == 0 and "slurm/config.yaml: in order (executor slurm)" in by_hand.output
 
@@ -64,7 +60,7 @@ def test_jobs_that_are_cancelled_killed_or_out_of_time_are_tried_again_and_end_w
     shutil.rmtree(project.results / "runs" / "novel" / "kind")
     wanted = [f"results/mini/backbones/{name}/pretrain.json" for name in ("dense", "kind")]
     wanted.append("results/mini/runs/novel/kind/seed_0/finetune.json")
-    running = project.start(*RUN[:3], *SOON, *wanted, *RUN[3:])
+    running = project.start(*RUN[:3], *wanted, *RUN[3:])
     try:
         out_of_time = at_work(project, "pretrain/dense", running)
         os.kill(out_of_time, signal.SIGSTOP)  # it would be ready before its minute is over
@@ -91,8 +87,8 @@ def test_after_snakemake_was_killed_recover_and_the_same_command_end_with_the_sa
 ):
     project = on(request.getfixturevalue("cluster"), copied) if profile == "slurm" else copied
     shutil.rmtree(project.results / "backbones" / "kind")
-    command = ["snakemake", "--profile", profile, *(SOON if profile == "slurm" else ()),
-               "results/mini/backbones/kind/pretrain.json", "--config", "experiment=mini"]  # fmt: skip
+    wanted = "results/mini/backbones/kind/pretrain.json"
+    command = ["snakemake", "--profile", profile, wanted, "--config", "experiment=mini"]
     recover = ("python", "-m", "kind", "recover", "--profile", profile, "--experiment", "mini")
     killed = project.start(*command)
     worker = at_work(project, "pretrain/kind", killed)
