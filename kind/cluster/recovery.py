@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from kind.cluster import slurm
 from kind.errors import UserError
@@ -20,31 +21,32 @@ LOCKS = Path(".snakemake") / "locks"
 FOR_THE_QUEUE, TO_SAVE, TO_DIE = 120.0, 60.0, 10.0  # seconds: cancelled jobs leave; a process saves its state; SIGKILL
 
 
-def hold(path: Path = RUNNING) -> object | None:
+def hold(folder: Path = RUNNING) -> TextIO | None:
     """Says that Snakemake runs here, until what is returned is closed or this process ends, however it ends.
 
-    None where the file system has no such locks.
+    Several may run here, on other experiments.  None where the file system has no such locks.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle = open(path, "a")  # noqa: SIM115  whoever asked keeps it open
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = open(folder / f"{socket.gethostname()}.{os.getpid()}", "w")  # noqa: SIM115  the caller keeps it open
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         handle.close()
         return None
-    handle.truncate(0)
     handle.write(f"{os.getpid()} on {socket.gethostname()}\n")
     handle.flush()
     return handle
 
 
-def refuse_while_running(path: Path = RUNNING) -> None:
+def refuse_while_running(folder: Path = RUNNING) -> None:
     """Raises UserError where Snakemake still runs in this folder."""
-    if is_held(path):
-        raise UserError(
-            f"Snakemake is running here (process {path.read_text().strip() or 'unknown'}): nothing is left behind yet",
-            hint="Ctrl-C, or SIGTERM, lets it end its jobs itself",
-        )
+    for path in sorted(folder.glob("*")):
+        if is_held(path):
+            raise UserError(
+                f"Snakemake is running here (process {path.read_text().strip() or path.name}): nothing is left behind",
+                hint="Ctrl-C, or SIGTERM, lets it end its jobs itself",
+            )
+        path.unlink(missing_ok=True)  # of one that has ended
 
 
 def is_held(path: Path) -> bool:

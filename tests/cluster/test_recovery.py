@@ -113,11 +113,13 @@ def test_locks_of_processes_that_are_gone_say_nothing(recover, holding):
 
 def test_it_refuses_while_snakemake_runs_and_only_then(recover, place):
     held = recovery.hold()
+    (recovery.RUNNING / "here.1").write_text("1 on here\n")  # of one that was killed
     code, said = recover()
     assert code == 2
     assert f"Snakemake is running here (process {os.getpid()} on {socket.gethostname()})" in said
     held.close()
     assert recover()[0] == 0
+    assert list(recovery.RUNNING.iterdir()) == []
 
 
 def test_jobs_of_this_folder_are_cancelled_and_no_others(recover, place, programs):
