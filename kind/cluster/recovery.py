@@ -22,7 +22,7 @@ FOR_THE_QUEUE, TO_SAVE, TO_DIE = 120.0, 60.0, 10.0  # seconds: cancelled jobs le
 
 
 def hold(folder: Path = RUNNING) -> TextIO | None:
-    """Says that Snakemake runs here, until what is returned is closed or this process ends, however it ends.
+    """Says that Snakemake runs here, until what is returned is released, or this process ends, however it ends.
 
     Several may run here, on other experiments.  None where the file system has no such locks.
     """
@@ -36,6 +36,13 @@ def hold(folder: Path = RUNNING) -> TextIO | None:
     handle.write(f"{os.getpid()} on {socket.gethostname()}\n")
     handle.flush()
     return handle
+
+
+def release(handle: TextIO | None) -> None:
+    """Of a run that has ended by itself."""
+    if handle is not None:
+        Path(handle.name).unlink(missing_ok=True)
+        handle.close()
 
 
 def refuse_while_running(folder: Path = RUNNING) -> None:

@@ -117,7 +117,7 @@ def test_it_refuses_while_snakemake_runs_and_only_then(recover, place):
     code, said = recover()
     assert code == 2
     assert f"Snakemake is running here (process {os.getpid()} on {socket.gethostname()})" in said
-    held.close()
+    recovery.release(held)
     assert recover()[0] == 0
     assert list(recovery.RUNNING.iterdir()) == []
 

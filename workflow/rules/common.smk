@@ -14,7 +14,7 @@ sys.path.insert(0, str(ROOT))
 from kind import recipes
 from kind.cluster.preflight import lacking_on_cluster, lacking_server
 from kind.cluster.profile import request_of
-from kind.cluster.recovery import hold
+from kind.cluster.recovery import hold, release
 from kind.errors import UserError
 from kind.layout import Layout
 from kind.methods import METHODS
@@ -43,7 +43,6 @@ EXPERIMENT = str(config.get("experiment", "smoke"))
 EXPERIMENTS = read_experiments()
 LAYOUTS = {name: Layout(Path(RESULTS) / name) for name in EXPERIMENTS}
 ANY = Layout(Path(RESULTS) / "{experiment}")  # with wildcards, for outputs
-RUNNING = []  # open as long as this process lives; see kind/cluster/recovery.py
 
 
 wildcard_constraints:
@@ -135,6 +134,9 @@ def missing_on_cluster():
     return lacking_on_cluster(requests, workflow.executor_settings.status_command) + lacking_server(uri)
 
 
+RUNNING = []  # what says so, as long as this process lives: see kind/cluster/recovery.py
+
+
 onstart:
     # Raw data and weights are inputs of no rule, so that a dry run works without them; a real run stops here.
     lacking = [line for _, experiment in EXPERIMENTS.values() for line in missing(experiment)]
@@ -143,8 +145,7 @@ onstart:
         lines = "\n".join(f"  - {line}" for line in dict.fromkeys(lacking))
         print(f"error: missing on this machine:\n{lines}", file=sys.stderr)
         sys.exit(2)
-    if workflow.is_main_process:
-        RUNNING.append(hold())
+    RUNNING.append(hold())
     for layout in LAYOUTS.values():
         layout.make_optional_folders()
     start_warm()
@@ -154,8 +155,10 @@ onstart:
 onsuccess:
     stop_warm()
     stop_tracking()
+    release(RUNNING.pop())
 
 
 onerror:
     stop_warm()
     stop_tracking()
+    release(RUNNING.pop())
