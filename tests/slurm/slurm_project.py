@@ -11,6 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("Snakefile", "kind", "local", "slurm", "workflow")
+TIMES = ("cost.json", "sample.json", "evaluate.json")  # the last names the record before it by its checksum
 MINI = ROOT / "tests" / "workflow" / "mini.yaml"
 
 
@@ -60,10 +61,13 @@ class Project:
         return done.output.strip()
 
     def checksums(self, *parts: str) -> dict[str, str]:
-        """Of all files below these parts of the results that the recipe determines: costs hold times."""
+        """Of all files below these parts of the results, but those that say how long something took."""
         files = [path for part in parts for path in sorted((self.results / part).rglob("*")) if path.is_file()]
-        return {str(path.relative_to(self.results)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files
-                if path.name != "cost.json"}  # fmt: skip
+        return {
+            str(path.relative_to(self.results)): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in files
+            if path.name not in TIMES
+        }
 
 
 def new_project(folder: Path, configuration: Path | None = None, *changes: tuple[str, str]) -> Project:
