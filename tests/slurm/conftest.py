@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from one_node import NotHere, refuse, running
+from one_node import NotHere, members, refuse, running
 from slurm_project import Project, new_project
 
 GPUS = 2
@@ -31,6 +31,7 @@ def cluster():
     try:
         with running(folder, GPUS) as configuration:
             yield configuration
+        assert members(folder) == [], "all of it has ended"
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -115,9 +115,7 @@ def running(folder: Path, gpus: int = 1) -> Iterator[Path]:
 
 
 def refuse() -> None:
-    missing = [name for name in PROGRAMS if which(name) is None]
-    if missing:
-        raise NotHere(f"{', '.join(missing)} not found; on Debian: apt-get install munge slurm-wlm")
+    """Raises NotHere where another SLURM is, or may be, or where programs are missing."""
     for path in SYSTEM_CONFIGURATIONS:
         if path.exists():
             raise NotHere(f"{path} exists: this machine belongs to another SLURM")
@@ -126,6 +124,9 @@ def refuse() -> None:
     for pid in processes():
         if (name := read(f"/proc/{pid}/comm").strip()) in ("slurmctld", "slurmd"):
             raise NotHere(f"a {name} is running already (process {pid})")
+    missing = [name for name in PROGRAMS if which(name) is None]
+    if missing:
+        raise NotHere(f"{', '.join(missing)} not found; on Debian: apt-get install munge slurm-wlm")
 
 
 def configure(folder: Path, gpus: int) -> Path:
