@@ -13,6 +13,8 @@ import yaml
 from kind.cluster.preflight import Request
 from kind.errors import UserError
 
+MEND = "a profile is a file of Snakemake's options; slurm/config.yaml of the project is one"
+
 
 @dataclass(frozen=True)
 class Profile:
@@ -50,7 +52,7 @@ class Profile:
     def _mapping(self, key: str) -> dict[str, Any]:
         found = self.content.get(key) or {}
         if not isinstance(found, Mapping):
-            raise UserError(f"{self.path}: {key}: expected `name: value`, found {found!r}")
+            raise UserError(f"{self.path}: {key}: expected `name: value`, found {found!r}", hint=MEND)
         return dict(found)
 
 
@@ -63,9 +65,9 @@ def read_profile(name: str) -> Profile:
     try:
         content = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})")
+        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})", hint=MEND)
     if not isinstance(content, Mapping):
-        raise UserError(f"{path}: expected `key: value`, found {type(content).__name__}")
+        raise UserError(f"{path}: expected `key: value`, found {type(content).__name__}", hint=MEND)
     return Profile(path, content)
 
 

@@ -10,12 +10,10 @@ import subprocess
 from contextlib import suppress
 from dataclasses import dataclass
 
-from kind.errors import UserError
-
 PATIENCE = 10.0  # seconds that a command has
 
 
-class NoAnswer(UserError):
+class NoAnswer(Exception):
     """SLURM did not answer, or not with what was asked for."""
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from kind.cluster import recovery
 from kind.cluster.profile import read_profile
+from kind.cluster.slurm import NoAnswer
 from kind.errors import UserError
 from kind.params.file import find_params, load_experiments
 
@@ -44,7 +45,13 @@ def run(arguments: argparse.Namespace) -> None:
                 f"{profile.path}: without slurm-jobname-prefix its jobs cannot be told from others",
                 hint="cancel them by hand (squeue --me, scancel), then add slurm-jobname-prefix to the profile",
             )
-        cancelled = recovery.cancel_jobs(f"{profile.job_prefix}_", Path())
+        try:
+            cancelled = recovery.cancel_jobs(f"{profile.job_prefix}_", Path())
+        except NoAnswer as error:
+            raise UserError(
+                f"what is in SLURM's queue cannot be found out or cancelled: {error}",
+                hint="run the same command again when `squeue --me` answers",
+            )
     found = list(recovery.orphans(Path(arguments.results)))
     recovery.end(found)
     was_locked = any(recovery.LOCKS.glob("*"))

@@ -139,7 +139,11 @@ def test_jobs_that_stay_in_the_queue_are_said(recover, place, programs, monkeypa
     assert code == 2 and "jobs that were cancelled are still in the queue: 11\n" in said
     programs(squeue=1)
     code, said = recover("--profile", "slurm")
-    assert code == 2 and "error: squeue failed: " in said and "Traceback" not in said
+    assert (
+        code == 2
+        and "error: what is in SLURM's queue cannot be found out or cancelled: squeue failed: " in said
+        and "Traceback" not in said
+    )
 
 
 def test_without_a_prefix_no_job_is_taken_for_one_of_ours(recover, place, programs):
