@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -19,12 +20,14 @@ from kind.data.prepared import StoredImages
 from kind.devices import autocast, peak_memory
 from kind.diffusion import Diffusion, Objective
 from kind.divergence import divergence, first_not_finite
+from kind.errors import Unfinished
 from kind.models.dit import DiT
 from kind.optimizer import Optimizer
 from kind.params import Training
 from kind.progress import Progress
 from kind.read_ahead import ReadAhead
 from kind.spaces import PIXELS, Latents, Pixels
+from kind.stopping import Stop
 from kind.training_routine import Routine
 from kind.training_state import State, StateFiles
 
@@ -38,6 +41,7 @@ class Plan:
     recipe: digest of everything that shapes the result; state of another recipe is not resumed.
     snapshot_steps: steps after which the averaged weights are kept.  null_gate: see `Factorization`.
     routine: what the method adds to the loop.  rate_scales: factors of the learning rate by name, where not 1.
+    ends: of the job's wall time, seconds since the epoch; training stops `spare_seconds` before it.
     replay: of the objective `diff-tuning`; None: the ordinary one.  space: what the images are to the model.
     """
 
@@ -50,6 +54,8 @@ class Plan:
     snapshot_steps: tuple[int, ...] = ()
     precision: str = "float32"
     checkpoint_seconds: float = 60.0
+    ends: float | None = None
+    spare_seconds: float = 120.0
     routine: Callable[[DiT], Routine] = Routine
     rate_scales: Mapping[str, float] = field(default_factory=dict)
     replay: Replay | None = None
@@ -74,7 +80,7 @@ def train(
 
     images: uint8 [N, C, H, W], or what `plan.space` says, or stored ones, which are read batch by batch; labels: int64
     [N] below num_classes.
-    Raises Diverged where the loss is not finite.
+    Raises Diverged where the loss is not finite, Unfinished where the job's time is up or a signal came.
     """
     gate = model.gate
     if gate is not None:
@@ -118,10 +124,16 @@ class _Trainer:
         self.optimizer = Optimizer(self.model, self.trained, settings.weight_decay, self.plan.rate_scales)
 
     def run(self) -> Outcome:
-        settings, state = self.plan.settings, self.state
         if not self.trained:
             return self._untrained()
-        self._resume()
+        with Stop(self.plan.ends, self.plan.spare_seconds) as stop:
+            self._resume()
+            self._train(stop)
+        return self._outcome()
+
+    def _train(self, stop: Stop) -> None:
+        """Raises Unfinished, with the state saved, where `stop` says so after a step."""
+        settings, state = self.plan.settings, self.state
         write_csv(self.live_path, state.log, LOG_COLUMNS)
         progress = Progress(self.label, settings.steps, state.step)
         started, cpu_started = time.monotonic() - state.seconds, time.process_time() - state.cpu_seconds
@@ -140,11 +152,17 @@ class _Trainer:
             if state.step in self.routine.turns and state.step < settings.steps:
                 self._turn()
             progress.update(note=f"loss {state.log[-1]['loss']:.4f}" if state.log else "")
-            if time.monotonic() - saved_at >= self.plan.checkpoint_seconds and state.step < settings.steps:
+            if state.step == settings.steps:
+                break
+            why = stop.reason()
+            if why or time.monotonic() - saved_at >= self.plan.checkpoint_seconds:
                 self._save()
                 saved_at = time.monotonic()
+            if stop.signal == signal.SIGINT:
+                raise KeyboardInterrupt
+            if why:
+                raise Unfinished(f"{self.label}: {why} after step {state.step} of {settings.steps}")
         progress.close()
-        return self._outcome()
 
     def _untrained(self) -> Outcome:
         """Of a method that trains nothing: the model as it is, at every step that is asked for."""

@@ -95,6 +95,8 @@ def run_training(
         snapshot_steps=snapshot_steps,
         precision=precision,
         checkpoint_seconds=compute.checkpoint_seconds,
+        ends=context.ends,
+        spare_seconds=compute.spare_seconds,
         space=data.space,
         **of_method,
     )
