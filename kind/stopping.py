@@ -6,6 +6,7 @@ scheduler reads as "try again".
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import threading
@@ -24,8 +25,8 @@ def end_of_job(minutes: float, environment: Mapping[str, str] = os.environ) -> f
     minutes: what the job was given, counted from now; 0: no limit.  SLURM's own word, where it gives one (from 23.02
     on, SLURM_JOB_END_TIME), is better: it counts from the start of the job.  One that has passed is of a job before.
     """
-    if minutes < 0:
-        raise UserError(f"--minutes {minutes:g}: not a length of time; give the job's wall time, or 0 for no limit")
+    if not 0 <= minutes < math.inf:
+        raise UserError(f"--minutes {minutes:g}: not a length of time", hint="give the job's wall time, or 0: no limit")
     now = time.time()
     said = environment.get("SLURM_JOB_END_TIME", "")
     if said.isdecimal() and int(said) > now:

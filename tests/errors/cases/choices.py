@@ -179,6 +179,12 @@ CASES = [
         "  -> a file stands where a folder is needed: move it, or name another place with --results",
     ),
     Case(
+        "wall time that is none",
+        lambda p: None,
+        (*FINETUNE, "--minutes", "nan"),
+        "--minutes nan: not a length of time\n  -> give the job's wall time, or 0: no limit",
+    ),
+    Case(
         "loss that is not finite",
         lambda p: p.edit(
             (
