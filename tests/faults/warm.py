@@ -36,7 +36,7 @@ class Command:
 
     @property
     def said(self) -> str:
-        return self.log.read_text()
+        return self.log.read_text() if self.log.exists() else ""
 
     def code(self) -> int:
         """Of its end, which is waited for: 0 and up, or the signal that killed it, negative."""
