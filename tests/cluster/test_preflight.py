@@ -127,6 +127,7 @@ def test_a_server_that_answers_is_there(code, is_up):
 def check(tmp_path, monkeypatch, capsys, valid_params):
     """check(profile text, *arguments) -> (exit code, what it says)."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("KIND_TRACKING", raising=False)
     (tmp_path / "small.yaml").write_text(valid_params)
     (tmp_path / "slurm").mkdir()
 
@@ -173,6 +174,8 @@ retries: 1
     )
     assert all(any(line.startswith(start) for line in said.splitlines()) for start in starts), said
     assert sum(line.startswith("  - ") for line in said.splitlines()) == 4
+    monkeypatch.setenv("KIND_TRACKING", "off")
+    assert "tracking server" not in check(profile)[1]
     code, said = check("executor: local\n")
     assert code == 0 and "(executor local)" in said
 
