@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -35,7 +36,7 @@ def test_a_run_gives_the_bytes_of_a_local_one(cluster, local, tmp_path):
     assert "this job runs on the CPU" in log, "a GPU was given, and none is there"
 
 
-def test_what_the_cluster_lacks_is_said_before_anything_is_submitted(cluster, copied):
+def test_what_the_cluster_lacks_is_said_before_anything_is_submitted(cluster, copied, tmp_path):
     project = on(cluster, copied)
     shutil.rmtree(project.results)
     asked = ("--set-resources", "pretrain:gpu=3", "finetune:slurm_partition=gpus", "--config", "experiment=mini")
@@ -46,8 +47,13 @@ def test_what_the_cluster_lacks_is_said_before_anything_is_submitted(cluster, co
     assert sorted(line.split()[1] for line in lines) == ["GPUs:", "partition", "tracking"], run.output
     assert "  - GPUs: pretrain ask for 3, partition main has at most 2 a node" in run.output
     assert project.asks("squeue", "--states=all", "--noheader") == before
-    by_hand = project.run("python", "-m", "kind", "check", "--experiment", "mini", "--profile", "slurm")
+    check = ("python", "-m", "kind", "check", "--experiment", "mini", "--profile", "slurm")
+    by_hand = project.run(*check)
     assert by_hand.code == 0 and "slurm/config.yaml: in order (executor slurm)" in by_hand.output
+    nobody = tmp_path / "slurm.conf"
+    nobody.write_text(re.sub("SlurmctldPort=[0-9]+", "SlurmctldPort=9", cluster.read_text()))
+    by_hand = project.run(*check, SLURM_CONF=str(nobody))
+    assert by_hand.code == 2 and "  - slurmctld: sinfo " in by_hand.output
 
 
 def test_jobs_that_are_cancelled_killed_or_out_of_time_are_tried_again_and_end_with_the_same_bytes(
