@@ -101,7 +101,8 @@ def test_after_snakemake_was_killed_recover_and_the_same_command_end_with_the_sa
     os.kill(worker, signal.SIGSTOP)  # so that it is still there when it is looked for
     assert "Snakemake is running here" in project.run(*recover).output
     killed.kill()
-    killed.communicate()
+    killed.wait()  # what it left running has its pipe, too
+    killed.stdout.close()
     assert alive(worker)
 
     locked = project.run(*command)
