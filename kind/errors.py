@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import textwrap
+from collections.abc import Mapping
+from typing import Any
 
 
 class UserError(Exception):
@@ -14,6 +16,19 @@ class UserError(Exception):
         super().__init__(message if hint is None else f"{message}\n  -> {hint}")
 
 
+class DeadEnd(UserError):
+    """A mistake that trying again with the same recipe and inputs would repeat.  facts: what is kept of it, as JSON."""
+
+    def __init__(self, message: str, *, hint: str | None = None, facts: Mapping[str, Any] | None = None):
+        super().__init__(message, hint=hint)
+        self.facts = dict(facts or {})
+
+
+class Unfinished(Exception):
+    """Work that stopped in time, or was asked to stop, and kept what it had: the same command goes on."""
+
+
+TRY_AGAIN = 75  # exit code of unfinished work: EX_TEMPFAIL of sysexits.h
 GO_ON = "then run the same command again, which goes on where it stopped"
 REMEDIES = {
     errno.ENOENT: "no such place, and it cannot be made: name another one, for results with --results",

@@ -3,36 +3,35 @@
 from __future__ import annotations
 
 import math
+import signal
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from kind.adaptation import trained_parameters
-from kind.artifacts import atomic_file, naming, write_csv
+from kind.artifacts import naming, write_csv
 from kind.batches import Batches, Replay
 from kind.data.prepared import StoredImages
 from kind.devices import autocast, peak_memory
 from kind.diffusion import Diffusion, Objective
-from kind.errors import UserError
+from kind.divergence import divergence, first_not_finite
+from kind.errors import Unfinished
 from kind.models.dit import DiT
 from kind.optimizer import Optimizer
 from kind.params import Training
 from kind.progress import Progress
 from kind.read_ahead import ReadAhead
 from kind.spaces import PIXELS, Latents, Pixels
+from kind.stopping import Stop
 from kind.training_routine import Routine
+from kind.training_state import State, StateFiles
 
-STATE_FORMAT = 3
 LOG_COLUMNS = ("step", "loss", "learning_rate", "gradient_norm")
-
-
-class Diverged(UserError):
-    """The loss or its gradient is not finite."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,7 @@ class Plan:
     recipe: digest of everything that shapes the result; state of another recipe is not resumed.
     snapshot_steps: steps after which the averaged weights are kept.  null_gate: see `Factorization`.
     routine: what the method adds to the loop.  rate_scales: factors of the learning rate by name, where not 1.
+    ends: of the job's wall time, seconds since the epoch; training stops `spare_seconds` before it.
     replay: of the objective `diff-tuning`; None: the ordinary one.  space: what the images are to the model.
     """
 
@@ -54,6 +54,8 @@ class Plan:
     snapshot_steps: tuple[int, ...] = ()
     precision: str = "float32"
     checkpoint_seconds: float = 60.0
+    ends: float | None = None
+    spare_seconds: float = 120.0
     routine: Callable[[DiT], Routine] = Routine
     rate_scales: Mapping[str, float] = field(default_factory=dict)
     replay: Replay | None = None
@@ -71,19 +73,6 @@ class Outcome:
     precision: str
 
 
-@dataclass
-class _State:
-    """Everything that resuming needs; random numbers need none (they depend on seed and step alone)."""
-
-    step: int = 0
-    snapshots: dict[int, dict[str, Tensor]] = field(default_factory=dict)
-    log: list[dict[str, float]] = field(default_factory=list)
-    seconds: float = 0.0
-    cpu_seconds: float = 0.0
-    peak_bytes: int = 0
-    resumes: int = 0
-
-
 def train(
     model: DiT, images: Tensor | StoredImages, labels: Tensor, plan: Plan, state_path: Path, label: str
 ) -> Outcome:
@@ -91,7 +80,7 @@ def train(
 
     images: uint8 [N, C, H, W], or what `plan.space` says, or stored ones, which are read batch by batch; labels: int64
     [N] below num_classes.
-    Raises Diverged where the loss is not finite.
+    Raises Diverged where the loss is not finite, Unfinished where the job's time is up or a signal came.
     """
     gate = model.gate
     if gate is not None:
@@ -108,7 +97,7 @@ class _Trainer:
     def __init__(
         self, model: DiT, images: Tensor | StoredImages, labels: Tensor, plan: Plan, state_path: Path, label: str
     ):
-        self.plan, self.state_path, self.label = plan, state_path, label
+        self.plan, self.label, self.files = plan, label, StateFiles(state_path, label)
         self.live_path = state_path.with_name("live.csv")  # the log so far, for whoever follows the job
         self.device = next(model.parameters()).device
         self.model = model.train()
@@ -127,7 +116,7 @@ class _Trainer:
         self.objective = Objective(plan.diffusion, self.device)
         self.routine = plan.routine(model)
         self._begin_phase()
-        self.state = _State()
+        self.state = State()
 
     def _begin_phase(self) -> None:
         self.trained = trained_parameters(self.model)
@@ -135,37 +124,45 @@ class _Trainer:
         self.optimizer = Optimizer(self.model, self.trained, settings.weight_decay, self.plan.rate_scales)
 
     def run(self) -> Outcome:
-        settings, state = self.plan.settings, self.state
         if not self.trained:
             return self._untrained()
-        self._resume()
+        with Stop(self.plan.ends, self.plan.spare_seconds) as stop:
+            self._resume()
+            self._train(stop)
+        return self._outcome()
+
+    def _train(self, stop: Stop) -> None:
+        """Raises Unfinished, with the state saved, where `stop` says so after a step."""
+        settings, state = self.plan.settings, self.state
         write_csv(self.live_path, state.log, LOG_COLUMNS)
         progress = Progress(self.label, settings.steps, state.step)
         started, cpu_started = time.monotonic() - state.seconds, time.process_time() - state.cpu_seconds
-        saved_at, losses, norms = time.monotonic(), [], []
+        saved_at = time.monotonic()
         while state.step < settings.steps:
-            at, phase = self.routine.clock(state.step, settings)
-            rate = learning_rate_at(at, self.plan.learning_rate, phase)
+            at, rate = self._clock(state.step)
             loss, norm = self._step(rate, average_decay(at, settings.ema_decay))
-            losses.append(loss)
-            norms.append(norm)
+            state.losses.append(loss)
+            state.norms.append(norm)
             state.step += 1
             state.seconds, state.cpu_seconds = time.monotonic() - started, time.process_time() - cpu_started
-            at_log = state.step % settings.log_every == 0 or state.step == settings.steps
-            if at_log:
-                self._log(losses, norms, rate)
-                losses, norms = [], []
+            if state.step % settings.log_every == 0 or state.step == settings.steps:
+                self._log(rate)
             if state.step in self.plan.snapshot_steps:
                 state.snapshots[state.step] = self.routine.learned(self.optimizer.averages())
             if state.step in self.routine.turns and state.step < settings.steps:
                 self._turn()
             progress.update(note=f"loss {state.log[-1]['loss']:.4f}" if state.log else "")
-            # only right after a log row, so that no half-gathered row is lost by a kill
-            if at_log and time.monotonic() - saved_at >= self.plan.checkpoint_seconds and state.step < settings.steps:
+            if state.step == settings.steps:
+                break
+            why = stop.reason()
+            if why or time.monotonic() - saved_at >= self.plan.checkpoint_seconds:
                 self._save()
                 saved_at = time.monotonic()
+            if stop.signal == signal.SIGINT:
+                raise KeyboardInterrupt
+            if why:
+                raise Unfinished(f"{self.label}: {why} after step {state.step} of {settings.steps}")
         progress.close()
-        return self._outcome()
 
     def _untrained(self) -> Outcome:
         """Of a method that trains nothing: the model as it is, at every step that is asked for."""
@@ -201,59 +198,60 @@ class _Trainer:
         self.routine.restore()
         return loss.detach(), norm
 
-    def _log(self, losses: list[Tensor], norms: list[Tensor], rate: float) -> None:
-        loss, norm = torch.stack(losses).mean().item(), torch.stack(norms).mean().item()
-        step = self.state.step
-        if not math.isfinite(loss) or not math.isfinite(norm):
-            last = f"; last finite loss {self.state.log[-1]['loss']:g}" if self.state.log else ""
-            raise Diverged(
-                f"{self.label}: the loss or its gradient is not finite in steps {step - len(losses) + 1} to {step}, "
-                f"learning rate {rate:g}{last}",
-                hint="lower the learning rate, lengthen the warm-up or set gradient_clip",
-            )
+    def _log(self, rate: float) -> None:
+        state, step = self.state, self.state.step
+        self._check_finite()
+        loss, norm = torch.stack(state.losses).mean().item(), torch.stack(state.norms).mean().item()
+        state.losses, state.norms = [], []
         row = dict(zip(LOG_COLUMNS, (step, loss, rate, norm), strict=True))
-        self.state.log.append(row)
+        state.log.append(row)
         with naming(self.live_path), open(self.live_path, "a") as handle:
             handle.write(",".join(map(str, row.values())) + "\n")
 
+    def _check_finite(self) -> None:
+        """Raises Diverged for the first step since the last row of the log whose loss or gradient is not finite."""
+        state = self.state
+        if not state.losses:
+            return
+        losses, norms = torch.stack(state.losses).tolist(), torch.stack(state.norms).tolist()
+        bad = first_not_finite(losses, norms)
+        if bad is None:
+            return
+        step = state.step - len(losses) + bad  # from 0, as batches are numbered
+        last_finite = losses[bad - 1] if bad else state.log[-1]["loss"] if state.log else None
+        indices = self.batches.indices(step)
+        raise divergence(self.label, step + 1, losses[bad], norms[bad], self._clock(step)[1], last_finite, indices)
+
+    def _clock(self, step: int) -> tuple[int, float]:
+        """Of a step, numbered from 0: its number in its phase, and its learning rate."""
+        at, phase = self.routine.clock(step, self.plan.settings)
+        return at, learning_rate_at(at, self.plan.learning_rate, phase)
+
     def _save(self) -> None:
+        self._check_finite()
         state = self.state
         content = {
-            "format": STATE_FORMAT,
             "recipe": self.plan.recipe,
             "parameters": {name: p.detach() for name, p in self.trained.items()},
             "optimizer": self.optimizer.state_dict(),
             "routine": self.routine.state_dict(),
             "state": vars(state) | {"peak_bytes": max(state.peak_bytes, peak_memory(self.device))},
         }
-        with atomic_file(self.state_path) as handle:
-            torch.save(content, handle)
+        self.files.save(content)
 
     def _resume(self) -> None:
-        if not self.state_path.is_file():
-            return
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # about pickles of others, which are refused
-                content = torch.load(self.state_path, map_location=self.device, weights_only=True)
-            if content["format"] != STATE_FORMAT or content["recipe"] != self.plan.recipe:
-                print(f"{self.state_path}: state of another recipe; starting over", flush=True)
-                return
-            self.routine.load_state_dict(content["routine"])
-            self._begin_phase()
-            with torch.no_grad():
-                for name, parameter in self.trained.items():
-                    parameter.copy_(content["parameters"][name])
-            self.optimizer.load_state_dict(content["optimizer"])
-            vars(self.state).update({key: content["state"][key] for key in vars(self.state)})
-        except Exception as error:  # noqa: BLE001  torch raises many types for a damaged file, some a page long
-            raise UserError(
-                f"{self.state_path}: unreadable training state ({type(error).__name__}); expected "
-                f"what {self.label} saved",
-                hint="cut off or changed after it was written: delete it and run the same command again, to start over",
-            )
-        self.state.resumes += 1
-        print(f"{self.label}: resuming after step {self.state.step}", flush=True)
+        if self.files.load(self.plan.recipe, self.device, self._take):
+            self.state.resumes += 1
+            print(f"{self.label}: resuming after step {self.state.step}", flush=True)
+
+    def _take(self, content: Mapping[str, Any]) -> None:
+        self.routine.load_state_dict(content["routine"])
+        self._begin_phase()
+        with torch.no_grad():
+            for name, parameter in self.trained.items():
+                parameter.copy_(content["parameters"][name])
+        self.optimizer.load_state_dict(content["optimizer"])
+        vars(self.state).update({key: content["state"][key] for key in vars(self.state)})
 
     def _outcome(self) -> Outcome:
         state = self.state

@@ -25,6 +25,9 @@ from kind.params.types import ClassList, NaturalInt, PositiveFloat, PositiveInt,
 class Compute(Section):
     """Where and how jobs run.  Only `precision` is part of a recipe: the others move the last bits at most.
 
+    checkpoint_seconds: between two states of a training.  spare_seconds: of a job's wall time, left for saving a state
+    and ending when the time is up.  slices: jobs, one after another, that a training is planned to take; Snakemake
+    tries two more.
     recompute: what training computes again in the backward pass to save memory: the hidden activations of factorized
     matrices (`hidden`: no more memory than a dense model; nothing behind a soft gate), or all inside a block (`blocks`:
     gradient checkpointing).  workers: processes that decode image files; None: as many as the job may use cores.
@@ -35,6 +38,8 @@ class Compute(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     checkpoint_seconds: PositiveFloat = 60.0
+    spare_seconds: PositiveFloat = 120.0
+    slices: PositiveInt = 1
     recompute: Literal["nothing", "hidden", "blocks"] = "nothing"
     workers: PositiveInt | None = None
 

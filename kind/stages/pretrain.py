@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from kind import recipes
-from kind.stages.context import Context, add_shared_arguments, read_context
+from kind.stages.context import Context, add_shared_arguments, add_time_argument, read_context
 from kind.stages.job import Job
 
 EXAMPLE = "python -m kind pretrain --experiment smoke --backbone kind"
@@ -16,6 +16,7 @@ PREVIEW = {"sampler": "dpm", "num_inference_steps": 20, "timestep_spacing": "lin
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_shared_arguments(parser)
+    add_time_argument(parser)
     parser.add_argument("--backbone", required=True, metavar="NAME", help="an entry of the params' backbones section")
 
 
