@@ -8,6 +8,7 @@ import importlib
 import shlex
 import sys
 
+from kind import processes
 from kind.errors import UserError, describe_os_error
 
 STAGES = {
@@ -55,8 +56,9 @@ def main(arguments: list[str] | None = None) -> int:
         allow_abbrev=False,
     )
     module.add_arguments(parser)
-    parsed = parser.parse_args(arguments[1:])
-    if not sys.stderr.isatty():  # in a log, say how to run this job again by hand
+    parsed = parser.parse_args(arguments[1:], argparse.Namespace(command=list(arguments)))
+    processes.follow_starter()
+    if not sys.stderr.isatty() and processes.meeting() is None:  # in a log, say how to run this job again by hand
         print("$", shlex.join([sys.executable, "-m", "kind", *arguments]), file=sys.stderr, flush=True)
     try:
         module.run(parsed)
@@ -68,6 +70,10 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         print(f"error: {describe_os_error(error)}", file=sys.stderr)
         return 2
+    except processes.Lost:
+        if processes.meeting() is None:  # whoever started the processes says more
+            print("error: another process of those that train together has ended", file=sys.stderr)
+        return processes.LOST
     except KeyboardInterrupt:
         print("stopped; run the same command again to go on", file=sys.stderr)
         return 130

@@ -6,17 +6,19 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from kind import distributed
 from kind.adaptation import trained_parameters
 from kind.artifacts import atomic_file, naming, write_csv
-from kind.batches import Batches, Replay
+from kind.batches import Batch, Batches, Replay
 from kind.data.prepared import StoredImages
-from kind.devices import autocast, peak_memory
+from kind.devices import autocast, float_products, peak_memory
 from kind.diffusion import Diffusion, Objective
 from kind.errors import UserError
 from kind.models.dit import DiT
@@ -43,6 +45,7 @@ class Plan:
     snapshot_steps: steps after which the averaged weights are kept.  null_gate: see `Factorization`.
     routine: what the method adds to the loop.  rate_scales: factors of the learning rate by name, where not 1.
     replay: of the objective `diff-tuning`; None: the ordinary one.  space: what the images are to the model.
+    accumulation: in how many parts a process computes its share of a batch.  compiled: whether by torch.compile.
     """
 
     settings: Training
@@ -58,6 +61,8 @@ class Plan:
     rate_scales: Mapping[str, float] = field(default_factory=dict)
     replay: Replay | None = None
     space: Pixels | Latents = PIXELS
+    accumulation: int = 1
+    compiled: bool = False
 
 
 @dataclass
@@ -91,14 +96,17 @@ def train(
 
     images: uint8 [N, C, H, W], or what `plan.space` says, or stored ones, which are read batch by batch; labels: int64
     [N] below num_classes.
+    Inside `distributed.group` all processes call this alike, and each gets the same outcome; the first one writes.
     Raises Diverged where the loss is not finite.
     """
-    gate = model.gate
+    gate, device = model.gate, next(model.parameters()).device
     if gate is not None:
-        # on a CPU zeroing and reading gradients of absent classes takes time, on a GPU counting the others' does
-        gate.sparse_gradients = next(model.parameters()).device.type == "cpu"
+        # on a CPU zeroing and reading gradients of absent classes takes time, on a GPU counting the others' does;
+        # neither DistributedDataParallel nor torch.compile has sparse ones
+        gate.sparse_gradients = device.type == "cpu" and distributed.count() == 1 and not plan.compiled
     try:
-        return _Trainer(model, images, labels, plan, state_path, label).run()
+        with float_products(plan.precision):
+            return _Trainer(model, images, labels, plan, state_path, label).run()
     finally:
         if gate is not None:
             gate.sparse_gradients = False
@@ -110,7 +118,7 @@ class _Trainer:
     ):
         self.plan, self.state_path, self.label = plan, state_path, label
         self.live_path = state_path.with_name("live.csv")  # the log so far, for whoever follows the job
-        self.device = next(model.parameters()).device
+        self.device, self.dtype = (first := next(model.parameters())).device, first.dtype
         self.model = model.train()
         self.batches = Batches(
             ReadAhead(images, self.device, plan.space) if isinstance(images, StoredImages) else images.to(self.device),
@@ -123,6 +131,7 @@ class _Trainer:
             keep_gates=plan.null_gate == "true_class",
             replay=plan.replay,
             space=plan.space,
+            share=distributed.share_of(plan.settings.batch_size),
         )
         self.objective = Objective(plan.diffusion, self.device)
         self.routine = plan.routine(model)
@@ -133,6 +142,7 @@ class _Trainer:
         self.trained = trained_parameters(self.model)
         settings = self.plan.settings
         self.optimizer = Optimizer(self.model, self.trained, settings.weight_decay, self.plan.rate_scales)
+        self.replica = None  # made at the first step of the phase
 
     def run(self) -> Outcome:
         settings, state = self.plan.settings, self.state
@@ -176,7 +186,7 @@ class _Trainer:
     def _turn(self) -> None:
         averages = self.optimizer.averages() if self.routine.keeps_averages else None
         self.optimizer.zero_grad()
-        del self.optimizer  # a turn may need much memory itself
+        del self.optimizer, self.replica  # a turn may need much memory itself
         self.routine.turn(self.state.step)
         self._begin_phase()
         if averages is not None:
@@ -184,22 +194,44 @@ class _Trainer:
 
     def _step(self, rate: float, decay: float) -> tuple[Tensor, Tensor]:
         """One optimizer step; returns loss and gradient norm without waiting for the device."""
-        step, batch = self.state.step, self.batches.at(self.state.step)
+        batch = self.batches.at(self.state.step)
+        self.optimizer.zero_grad()
+        loss = self._gradients(batch)
+        self.routine.mask_gradients()
+        limit = self.plan.settings.gradient_clip or math.inf
+        norm = self.optimizer.step(batch.all_gate_labels, rate, limit, decay)
+        self.routine.restore()
+        return distributed.total(loss), norm
+
+    def _gradients(self, batch: Batch) -> Tensor:
+        """Gradients of the loss of the whole batch in all parameters; returns what this process's share adds to it.
+
+        L = 1/B sum_b w_b l_b, plus the penalty; the mean over N processes of the gradients of N L_n, for L = sum_n L_n.
+        """
+        if self.replica is None:
+            compiled = torch.compile(self.model) if self.plan.compiled else self.model
+            self.replica = distributed.replica(compiled)
+        parts, added = list(batch.parts(self.plan.accumulation)), []
+        for number, part in enumerate(parts, start=1):
+            with nullcontext() if number == len(parts) else distributed.apart(self.replica):
+                loss = self._loss_of(part)
+                added.append(loss.detach())
+                loss = loss * distributed.count()
+                if number == len(parts) and (penalty := self.routine.penalty(self.state.step)) is not None:
+                    loss = loss + penalty
+                loss.backward()
+        return sum(added)
+
+    def _loss_of(self, part: Batch) -> Tensor:
+        """What these samples add to the mean loss of the batch."""
 
         def predict(noisy: Tensor, times: Tensor) -> Tensor:
             with autocast(self.plan.precision, self.device):
-                return self.model(noisy, times, batch.labels, batch.gate_labels)
+                return self.replica(noisy, times, part.labels, part.gate_labels)
 
-        losses = self.objective.loss(predict, batch.images, batch.timesteps, batch.noise)
-        loss = (losses if batch.weights is None else losses * batch.weights).mean()
-        penalty = self.routine.penalty(step)
-        self.optimizer.zero_grad()
-        (loss if penalty is None else loss + penalty).backward()
-        self.routine.mask_gradients()
-        limit = self.plan.settings.gradient_clip or math.inf
-        norm = self.optimizer.step(batch.gate_labels, rate, limit, decay)
-        self.routine.restore()
-        return loss.detach(), norm
+        images, noise = part.images.to(self.dtype), part.noise.to(self.dtype)
+        losses = self.objective.loss(predict, images, part.timesteps, noise)
+        return (losses if part.weights is None else losses * part.weights).sum() / self.plan.settings.batch_size
 
     def _log(self, losses: list[Tensor], norms: list[Tensor], rate: float) -> None:
         loss, norm = torch.stack(losses).mean().item(), torch.stack(norms).mean().item()
