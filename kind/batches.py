@@ -91,6 +91,10 @@ class Batches:
             self.weights[self.num_own :] = replay.weight
             self.weights = self.weights[self.share]
 
+    def indices(self, step: int) -> list[int]:
+        """Of the images of the task, in this order; replayed ones follow them in the batch."""
+        return self._chosen(step).tolist()
+
     def at(self, step: int) -> Batch:
         chosen = self._chosen(step)
         labels = self.labels[chosen]

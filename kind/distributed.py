@@ -5,7 +5,7 @@ GPUs.  In a process by itself all of this does nothing.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from functools import cache
@@ -114,6 +114,15 @@ def total(value: Tensor) -> Tensor:
     return value
 
 
+def largest(number: int) -> int:
+    """Of all processes' numbers."""
+    if count() == 1:
+        return number
+    found = torch.tensor(number)
+    dist.all_reduce(found, dist.ReduceOp.MAX)
+    return int(found)
+
+
 def word_of_first(said: bool) -> bool:
     """What the first process says, whatever the others do."""
     if count() == 1:
@@ -123,12 +132,12 @@ def word_of_first(said: bool) -> bool:
     return bool(word)
 
 
-def check_agreement(what: str, numbers: Tensor) -> None:
-    """Raises UserError where processes that should hold the same numbers do not."""
+def check_agreement(what: str, tensors: Iterable[Tensor]) -> None:
+    """Raises UserError where processes that should hold the same tensors hold some of another sum."""
     if count() == 1:
         return
-    numbers = numbers.detach().double().cpu()
-    least, most = numbers.clone(), numbers.clone()
+    sums = torch.stack([tensor.detach().double().sum() for tensor in tensors]).cpu().nan_to_num()
+    least, most = sums.clone(), sums.clone()
     dist.all_reduce(least, dist.ReduceOp.MIN)
     dist.all_reduce(most, dist.ReduceOp.MAX)
     if not torch.equal(least, most):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import textwrap
+from collections.abc import Mapping
+from typing import Any
 
 
 class UserError(Exception):
@@ -12,6 +14,14 @@ class UserError(Exception):
 
     def __init__(self, message: str, *, hint: str | None = None):
         super().__init__(message if hint is None else f"{message}\n  -> {hint}")
+
+
+class DeadEnd(UserError):
+    """A mistake that trying again with the same recipe and inputs would repeat.  facts: what is kept of it, as JSON."""
+
+    def __init__(self, message: str, *, hint: str | None = None, facts: Mapping[str, Any] | None = None):
+        super().__init__(message, hint=hint)
+        self.facts = dict(facts or {})
 
 
 GO_ON = "then run the same command again, which goes on where it stopped"

@@ -13,13 +13,14 @@ from kind.artifacts import digest, write_csv, write_json
 from kind.data.prepared import LabelledImages, StoredImages
 from kind.devices import choose_device, choose_precision, prepare_torch
 from kind.diffusion import Diffusion
+from kind.divergence import Diverged
 from kind.errors import UserError
 from kind.models.dit import DiT, DiTConfig
 from kind.params import Training
 from kind.read_ahead import RESIDENT_BYTES
 from kind.spaces import Latents
 from kind.stages.context import Context
-from kind.training import LOG_COLUMNS, Diverged, Outcome, Plan, train
+from kind.training import LOG_COLUMNS, Outcome, Plan, train
 
 
 def fresh_config(context: Context, data: LabelledImages, num_classes: int) -> DiTConfig:
