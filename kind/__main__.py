@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     module.add_arguments(parser)
     parsed = parser.parse_args(arguments[1:], argparse.Namespace(command=list(arguments)))
-    processes.follow_starter()
+    processes.begin()
     if not sys.stderr.isatty() and processes.meeting() is None:  # in a log, say how to run this job again by hand
         print("$", shlex.join([sys.executable, "-m", "kind", *arguments]), file=sys.stderr, flush=True)
     try:

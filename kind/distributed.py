@@ -98,7 +98,7 @@ def replica(model: nn.Module) -> nn.Module:
     if count() == 1:
         return model
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*find_unused_parameters=True was specified")
+        warnings.simplefilter("ignore", FutureWarning)  # torch 2.15 has another name for broadcast_buffers
         return DistributedDataParallel(model, broadcast_buffers=False, find_unused_parameters=True)
 
 

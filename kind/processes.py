@@ -59,13 +59,15 @@ def meeting() -> Path | None:
     return Path(found) if found and world() > 1 else None
 
 
-def follow_starter() -> None:
-    """End with the process that started this one, if `run_together` did, however that one ends."""
-    if meeting() is None or sys.platform != "linux":
+def begin() -> None:
+    """What one of several processes does first, before torch is imported."""
+    if world() == 1:
         return
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != int(os.environ[STARTER]):  # it ended before this was set
-        os._exit(LOST)
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # it warns of what we do on purpose (`distributed.replica`)
+    if meeting() is not None and sys.platform == "linux":  # end with the process that started this one, however it ends
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != int(os.environ[STARTER]):  # it ended before this was set
+            os._exit(LOST)
 
 
 class _End(NamedTuple):
