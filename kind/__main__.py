@@ -7,9 +7,10 @@ import difflib
 import importlib
 import shlex
 import sys
+from types import ModuleType
 
 from kind import processes
-from kind.errors import UserError, describe_os_error
+from kind.errors import TRY_AGAIN, Unfinished, UserError, describe_os_error
 
 STAGES = {
     "prepare": "read a data source, split it, write images and manifest",
@@ -29,6 +30,7 @@ STAGES = {
     "track": "bring an experiment's files into MLflow",
     "plan": "what an experiment costs, before it is run",
     "check": "check params files and what they need on this machine",
+    "clear-failure": "let trainings be tried again whose loss was not finite",
 }
 ON_FILES = {  # without an experiment; `extract` works on model files too
     "fetch": "get weights that others published",
@@ -47,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
         close = difflib.get_close_matches(stage, STAGES | ON_FILES, n=1)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
         _overview().error(f"no stage {stage!r}{hint}; stages: {', '.join(STAGES | ON_FILES)}")
-    module = importlib.import_module(f"kind.stages.{stage}")
+    module = stage_module(stage)
     parser = argparse.ArgumentParser(
         prog=f"python -m kind {stage}",
         description=module.__doc__,
@@ -65,6 +67,9 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except Unfinished as stop:
+        print(f"{stop}; run the same command again to go on", file=sys.stderr)
+        return TRY_AGAIN
     except OSError as error:
         if error.errno is None:  # a library's own, not the system's
             raise
@@ -80,8 +85,12 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+def stage_module(stage: str) -> ModuleType:
+    return importlib.import_module(f"kind.stages.{stage.replace('-', '_')}")
+
+
 def _overview() -> argparse.ArgumentParser:
-    width = max(map(len, STAGES))
+    width = max(map(len, STAGES | ON_FILES))
     stages, on_files = (
         "\n".join(f"  {name:<{width}}  {text}" for name, text in table.items()) for table in (STAGES, ON_FILES)
     )

@@ -123,13 +123,13 @@ def largest(number: int) -> int:
     return int(found)
 
 
-def word_of_first(said: bool) -> bool:
+def word_of_first(said: int) -> int:
     """What the first process says, whatever the others do."""
     if count() == 1:
         return said
-    word = torch.tensor([float(said)])
+    word = torch.tensor(said)
     dist.broadcast(word, 0)
-    return bool(word)
+    return int(word)
 
 
 def check_agreement(what: str, tensors: Iterable[Tensor]) -> None:

@@ -24,6 +24,11 @@ class DeadEnd(UserError):
         self.facts = dict(facts or {})
 
 
+class Unfinished(Exception):
+    """Work that stopped in time, or was asked to stop, and kept what it had: the same command goes on."""
+
+
+TRY_AGAIN = 75  # exit code of unfinished work: EX_TEMPFAIL of sysexits.h
 GO_ON = "then run the same command again, which goes on where it stopped"
 REMEDIES = {
     errno.ENOENT: "no such place, and it cannot be made: name another one, for results with --results",

@@ -20,8 +20,9 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
+from kind.errors import TRY_AGAIN
+
 MEETING, STARTER = "KIND_MEETING", "KIND_STARTER"  # where processes that `run_together` started meet; its process
-STOPPED = 75  # a time slice has ended: all processes stop together, and the first one saves
 LOST = 76  # another process has ended, which will have said why
 GRACE_SECONDS = 15.0  # for the others, once one has failed: most fail for the same reason
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
@@ -78,7 +79,7 @@ class _End(NamedTuple):
 def run_together(command: Sequence[str], count: int) -> int:
     """Run `python -m kind COMMAND` in so many processes, until all have ended; the exit code of them all.
 
-    When one fails, so do the others.  Signals go to the first process, which tells the others; a second one ends all.
+    When one fails, so do the others.  Signals go to the first process, which tells the others.
     """
     with tempfile.TemporaryDirectory(prefix="kind-") as folder:
         ends: SimpleQueue[_End] = SimpleQueue()
@@ -124,7 +125,7 @@ def _gather(workers: Sequence[subprocess.Popen], ends: SimpleQueue[_End]) -> lis
     """How each ended by itself, in this order, but for those that waited too long for one which has failed."""
     found: list[_End] = []
     while len(found) < len(workers):
-        over = any(end.rank == 0 or end.code not in (0, STOPPED) for end in found)
+        over = any(end.rank == 0 or end.code not in (0, TRY_AGAIN) for end in found)
         try:
             found.append(ends.get(timeout=GRACE_SECONDS if over else None))
         except Empty:
@@ -154,14 +155,14 @@ def _sum_up(found: Sequence[_End], folder: Path) -> int:
 
 @contextmanager
 def _signals_to(workers: Sequence[subprocess.Popen]) -> Iterator[None]:
-    """Signals to this process are handed on to the first worker; the second one ends all."""
+    """Signals to this process are handed on to the first worker; the second Ctrl-C ends all."""
     received: list[int] = []
 
     def hand_on(number: int, frame: object) -> None:
         received.append(number)
-        if len(received) == 1 and workers:
-            workers[0].send_signal(number)
-        else:
+        for worker in workers[:1]:
+            worker.send_signal(number)
+        if received.count(signal.SIGINT) > 1:
             for worker in workers:
                 worker.kill()
 

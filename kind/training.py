@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +23,14 @@ from kind.data.prepared import StoredImages
 from kind.devices import float_products, peak_memory
 from kind.diffusion import Diffusion
 from kind.divergence import divergence, first_not_finite
+from kind.errors import Unfinished
 from kind.models.dit import DiT
 from kind.optimizer import Optimizer
 from kind.params import Training
 from kind.progress import Progress
 from kind.read_ahead import ReadAhead
 from kind.spaces import PIXELS, Latents, Pixels
+from kind.stopping import Stop
 from kind.training_routine import Routine
 from kind.training_state import State, StateFiles
 
@@ -40,6 +44,7 @@ class Plan:
     recipe: digest of everything that shapes the result; state of another recipe is not resumed.
     snapshot_steps: steps after which the averaged weights are kept.  null_gate: see `Factorization`.
     routine: what the method adds to the loop.  rate_scales: factors of the learning rate by name, where not 1.
+    ends: of the job's wall time, seconds since the epoch; training stops `spare_seconds` before it.
     replay: of the objective `diff-tuning`; None: the ordinary one.  space: what the images are to the model.
     accumulation: in how many parts a process computes its share of a batch.  compiled: whether by torch.compile.
     """
@@ -53,6 +58,8 @@ class Plan:
     snapshot_steps: tuple[int, ...] = ()
     precision: str = "float32"
     checkpoint_seconds: float = 60.0
+    ends: float | None = None
+    spare_seconds: float = 120.0
     routine: Callable[[DiT], Routine] = Routine
     rate_scales: Mapping[str, float] = field(default_factory=dict)
     replay: Replay | None = None
@@ -80,7 +87,7 @@ def train(
     images: uint8 [N, C, H, W], or what `plan.space` says, or stored ones, which are read batch by batch; labels: int64
     [N] below num_classes.
     Inside `distributed.group` all processes call this alike, and each gets the same outcome; the first one writes.
-    Raises Diverged where the loss is not finite.
+    Raises Diverged where the loss is not finite, Unfinished where the job's time is up or a signal came.
     """
     gate, device = model.gate, next(model.parameters()).device
     if gate is not None:
@@ -93,6 +100,12 @@ def train(
     finally:
         if gate is not None:
             gate.sparse_gradients = False
+
+
+class Then(IntEnum):
+    """What follows a step; all but the first save the state."""
+
+    GO_ON, SAVE, STOP, INTERRUPT = range(4)
 
 
 class _Trainer:
@@ -127,10 +140,16 @@ class _Trainer:
         self.gradients: BatchGradients | None = None  # made at the first step of the phase
 
     def run(self) -> Outcome:
-        settings, state = self.plan.settings, self.state
         if not self.trained:
             return self._untrained()
-        self._resume()
+        with Stop(self.plan.ends, self.plan.spare_seconds) as stop:
+            self._resume()
+            self._train(stop)
+        return self._outcome()
+
+    def _train(self, stop: Stop) -> None:
+        """Raises Unfinished, with the state saved, where `stop` says so after a step."""
+        settings, state = self.plan.settings, self.state
         if distributed.is_first():
             write_csv(self.live_path, state.log, LOG_COLUMNS)
         progress = Progress(self.label, settings.steps, state.step)
@@ -150,12 +169,28 @@ class _Trainer:
             if state.step in self.routine.turns and state.step < settings.steps:
                 self._turn()
             progress.update(note=f"loss {state.log[-1]['loss']:.4f}" if state.log else "")
-            due = time.monotonic() - saved_at >= self.plan.checkpoint_seconds
-            if state.step < settings.steps and distributed.word_of_first(due):
+            if state.step == settings.steps:
+                break
+            then = self._what_next(stop, time.monotonic() - saved_at)
+            if then != Then.GO_ON:
                 self._save()
                 saved_at = time.monotonic()
+            if then == Then.INTERRUPT:
+                raise KeyboardInterrupt
+            if then == Then.STOP:
+                raise Unfinished(f"{self.label}: {stop.reason()} after step {state.step} of {settings.steps}")
         progress.close()
-        return self._outcome()
+
+    def _what_next(self, stop: Stop, unsaved_seconds: float) -> Then:
+        """Of several processes, as the first one has it."""
+        then = Then.GO_ON
+        if stop.signal == signal.SIGINT:
+            then = Then.INTERRUPT
+        elif stop.reason():
+            then = Then.STOP
+        elif unsaved_seconds >= self.plan.checkpoint_seconds:
+            then = Then.SAVE
+        return Then(distributed.word_of_first(then))
 
     def _untrained(self) -> Outcome:
         """Of a method that trains nothing: the model as it is, at every step that is asked for."""

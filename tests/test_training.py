@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
+import signal
+import time
 
 import pytest
 import torch
@@ -11,6 +14,7 @@ import torch
 from kind.batches import Batches, Replay, to_model_range
 from kind.diffusion import Diffusion
 from kind.divergence import Diverged
+from kind.errors import Unfinished
 from kind.models.factorized import TAILOR_TENSORS
 from kind.params import Training
 from kind.random_streams import batch_indices
@@ -27,7 +31,7 @@ def settings(**changes):
 
 
 def make_plan(*, diffusion=None, learning_rate=1e-3, seed=7, recipe="a recipe", null_gate="learngenes", **changes):
-    own = {name: changes.pop(name) for name in ("snapshot_steps", "checkpoint_seconds") if name in changes}
+    own = {name: changes.pop(name) for name in ("snapshot_steps", "checkpoint_seconds", "ends") if name in changes}
     diffusion = diffusion or Diffusion("cosine", "v")
     return Plan(settings(**changes), diffusion, learning_rate, seed, recipe, null_gate, **own)
 
@@ -95,6 +99,45 @@ def test_state_of_another_recipe_is_not_resumed(build, tmp_path, capsys):
     assert "another recipe" in capsys.readouterr().out
     assert outcome.cost["resumes"] == 0
     assert same(outcome.raw, run(build(), tmp_path / "fresh").raw)
+
+
+# --- time and signals -----------------------------------------------------------------------------------------
+
+
+def signal_at(model, step, number):
+    """The model's forward pass number `step` (from 0) gets a signal, in the middle of the step."""
+    calls = iter(range(1000))
+    model.register_forward_pre_hook(lambda *_: os.kill(os.getpid(), number) if next(calls) == step else None)
+
+
+@pytest.mark.parametrize(
+    ("number", "error"),
+    [(signal.SIGTERM, Unfinished), (signal.SIGUSR1, Unfinished), (signal.SIGINT, KeyboardInterrupt)],
+    ids=["SIGTERM", "SIGUSR1", "Ctrl-C"],
+)
+def test_a_signal_ends_training_after_its_step_with_the_state_saved(build, tmp_path, number, error):
+    """Half way between two rows of the log, so that the next row is of steps before and after."""
+    expected = run(build(), tmp_path / "whole")
+    model = build()
+    signal_at(model, 6, number)
+    with pytest.raises(error) as caught:
+        run(model, tmp_path)
+    if error is Unfinished:
+        assert str(caught.value) == f"a run: {number.name} came after step 7 of 10"
+    resumed = run(build(), tmp_path)
+    assert resumed.cost["resumes"] == 1
+    assert same(resumed.raw, expected.raw) and same(resumed.averaged[10], expected.averaged[10])
+    assert resumed.log == expected.log
+
+
+def test_training_stops_before_its_time_ends_and_goes_on_by_at_least_a_step(build, tmp_path, capsys):
+    expected = run(build(), tmp_path / "whole", steps=4)
+    for step in (1, 2, 3):  # even where no time is left
+        with pytest.raises(Unfinished, match=f"a run: time is up after step {step} of 4"):
+            run(build(), tmp_path, steps=4, ends=time.time() - 1)
+    resumed = run(build(), tmp_path, steps=4, ends=time.time() + 3600)
+    assert capsys.readouterr().out.split("resuming after step ")[1:] == ["1\na run: ", "2\na run: ", "3\n"]
+    assert resumed.cost["resumes"] == 3 and same(resumed.raw, expected.raw) and resumed.log == expected.log
 
 
 # --- formulas -------------------------------------------------------------------------------------------------

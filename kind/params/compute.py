@@ -18,6 +18,9 @@ class Processes(Section):
 class Compute(Section):
     """Where and how jobs run.  Only `precision` is part of a recipe: the others move the last bits at most.
 
+    checkpoint_seconds: between two states of a training.  spare_seconds: of a job's wall time, left for saving a state
+    and ending when the time is up.  slices: jobs, one after another, that a training is planned to take; Snakemake
+    tries two more.
     precision: of products: `bfloat16` (autocast), `tf32` (float32 with products of TF32 where there is a GPU),
     `float32`, or bfloat16 on a GPU and float32 on a CPU (`auto`).
     recompute: what training computes again in the backward pass to save memory: the hidden activations of factorized
@@ -33,6 +36,8 @@ class Compute(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "float32", "tf32", "bfloat16"] = "auto"
     checkpoint_seconds: PositiveFloat = 60.0
+    spare_seconds: PositiveFloat = 120.0
+    slices: PositiveInt = 1
     recompute: Literal["nothing", "hidden", "blocks"] = "nothing"
     accumulation: PositiveInt = 1
     processes: Processes = Processes()

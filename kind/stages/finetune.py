@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from kind import processes, recipes
+from kind.stages.context import add_time_argument
 from kind.stages.job import Job, read_record
 from kind.stages.material import load_material, material_files
 from kind.stages.run_arguments import Run, add_run_arguments, read_run
@@ -16,6 +17,7 @@ EXAMPLE = "python -m kind finetune --experiment smoke --task novel --method kind
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run_arguments(parser)
+    add_time_argument(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from glob import escape
 from pathlib import Path
 from typing import Any
 
-from kind.artifacts import REMAKE, digest, naming, provenance, read_json, sha256, write_json
-from kind.errors import UserError
+from kind.artifacts import REMAKE, digest, provenance, read_json, sha256, write_json
+from kind.errors import DeadEnd, UserError
+from kind.locks import only_process
 from kind.recipes import Recipe, recipe_digest
+from kind.stages.failures import check_failure, keep_failure
 
 FORMAT = 1
+LOCK = "lock"
 
 
 @dataclass(frozen=True)
@@ -69,9 +71,13 @@ class Job:
             if self.is_done():
                 print(f"already done: {self.record}", file=sys.stderr)
             else:
+                check_failure(self.state, self.identity)
                 self._sweep()
                 self._announce(inputs)
-                extra = work() or {}
+                try:
+                    extra = work() or {}
+                except DeadEnd as error:
+                    raise keep_failure(self.state, self.identity, self.recipe, error)
                 content = {
                     "format": FORMAT,
                     "recipe": self.recipe,
@@ -82,7 +88,7 @@ class Job:
                     **extra,
                 }
                 write_json(self.record, content)
-            shutil.rmtree(self.state, ignore_errors=True)
+            self._clear_state()
 
     def _announce(self, inputs: dict[str, str]) -> None:
         """For whoever follows the job: what runs here, and where.  It goes with the state folder."""
@@ -92,9 +98,12 @@ class Job:
 
     def _sweep(self) -> None:
         """Take away what a killed process had begun to write; the lock is held, so nobody is writing now."""
-        for path in (*self.outputs, self.record):
-            for leftover in path.parent.glob(f".{escape(path.name)}.*.tmp"):
-                leftover.unlink(missing_ok=True)
+        leftovers = [
+            *(found for path in (*self.outputs, self.record) for found in _temporaries(path)),
+            *self.state.glob(".*.tmp"),  # a training state may be large
+        ]
+        for leftover in leftovers:
+            leftover.unlink(missing_ok=True)
 
     def _check_inputs(self, inputs: dict[str, str]) -> None:
         """Raises UserError for an input that is not the file that the record of its own job describes."""
@@ -131,25 +140,24 @@ class Job:
             return False
         return found.get("inputs") == self._inputs and found.get("outputs") == self._sums(self._listed())
 
-    @contextmanager
-    def _lock(self) -> Iterator[None]:
+    def _lock(self) -> AbstractContextManager[None]:
         """One process a job: the second is refused at once.  The file goes with the state folder at the end."""
-        self.state.mkdir(parents=True, exist_ok=True)
-        path = self.state / "lock"
-        with open(path, "a") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                holder = path.read_text().strip() or "unknown"
-                raise UserError(
-                    f"another process is running this job (process {holder} holds {path})",
-                    hint="wait for it to end, or end it",
-                )
-            with naming(path):
-                handle.truncate(0)
-                handle.write(f"{os.getpid()} on {socket.gethostname()}\n")
-                handle.flush()
-            yield
+        return only_process(self.state / LOCK, "running this job")
+
+    def _clear_state(self) -> None:
+        """The lock last: once it is gone, another process may begin in the same folder."""
+        for path in self.state.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name != LOCK:
+                path.unlink(missing_ok=True)
+        with suppress(OSError):
+            (self.state / LOCK).unlink()
+            self.state.rmdir()
+
+
+def _temporaries(path: Path) -> Iterator[Path]:
+    return path.parent.glob(f".{escape(path.name)}.*.tmp")
 
 
 RECORD_BEGINS = f'{{\n  "format": {FORMAT},\n  "recipe": {{'.encode()

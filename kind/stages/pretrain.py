@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from kind import processes, recipes
-from kind.stages.context import Context, add_shared_arguments, read_context
+from kind.stages.context import Context, add_shared_arguments, add_time_argument, read_context
 from kind.stages.job import Job
 from kind.stages.together import run_job
 
@@ -17,6 +17,7 @@ PREVIEW = {"sampler": "dpm", "num_inference_steps": 20, "timestep_spacing": "lin
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_shared_arguments(parser)
+    add_time_argument(parser)
     parser.add_argument("--backbone", required=True, metavar="NAME", help="an entry of the params' backbones section")
 
 

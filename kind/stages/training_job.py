@@ -101,6 +101,8 @@ def run_training(
         snapshot_steps=snapshot_steps,
         precision=precision,
         checkpoint_seconds=compute.checkpoint_seconds,
+        ends=context.ends,
+        spare_seconds=compute.spare_seconds,
         accumulation=compute.accumulation,
         compiled=compute.compile,
         space=data.space,

@@ -94,11 +94,22 @@ def recipe(stage, *names):
     return of
 
 
-def command(stage, *names):
+# Wall time, as the profile sets it for a rule; 0 is no limit.  The same text everywhere, or rules would be run again.
+MINUTES = "--minutes {resources.runtime} "
+
+
+def retries_of_training():
+    """Two more than the slices that a training is planned to take, if several; None: as the profile has it.  In a job
+    of its own Snakemake reads this again, and must not try again inside it."""
+    slices = max(experiment.compute.slices for _, experiment in EXPERIMENTS.values())
+    return slices + 2 if slices > 1 and workflow.is_main_process else None
+
+
+def command(stage, *names, more=""):
     """Shell command of a stage; its output goes to the rule's log."""
     chosen = " ".join(f"--{name} {{wildcards.{name}:q}}" for name in names)
     return (
-        f"{KIND} {stage} --experiment {{params.file:q}} --results {{RESULTS:q}} {chosen} "
+        f"{KIND} {stage} --experiment {{params.file:q}} --results {{RESULTS:q}} {chosen} {more}"
         "--recipe {params.recipe} > {log:q} 2>&1"
     )
 

@@ -77,10 +77,13 @@ rule finetune:
     log:
         ANY.log("finetune", "{task}", "{method}", "{seed}"),
     threads: threads_of
+    resources:
+        runtime=0,
+    retries: retries_of_training()
     message:
         "{wildcards.experiment}: finetune {wildcards.task} with {wildcards.method}, seed {wildcards.seed}"
     shell:
-        command("finetune", "task", "method", "seed")
+        command("finetune", "task", "method", "seed", more=MINUTES)
 
 
 rule sample:

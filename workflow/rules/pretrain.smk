@@ -35,11 +35,14 @@ rule pretrain:
     log:
         ANY.log("pretrain", "{backbone}"),
     threads: threads_of
+    resources:
+        runtime=0,
+    retries: retries_of_training()
     priority: 100  # everything waits for these
     message:
         "{wildcards.experiment}: pre-train backbone {wildcards.backbone}"
     shell:
-        command("pretrain", "backbone")
+        command("pretrain", "backbone", more=MINUTES)
 
 
 rule extract:

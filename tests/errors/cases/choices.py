@@ -188,7 +188,9 @@ CASES = [
         ),
         FINETUNE,
         "finetune novel full seed 0: the loss or its gradient is not finite in step ...\n"
-        "  -> lower the learning rate, lengthen the warm-up or set gradient_clip",
+        "  -> lower the learning rate, lengthen the warm-up or set gradient_clip\n"
+        "  -> tried again as it is, this ends the same way at once, until the params change or ... takes away "
+        "results/tiny/state/finetune/novel/full/0/failed.json",
     ),
     # --- choices that the params leave open
     Case(
