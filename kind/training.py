@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +27,9 @@ from kind.optimizer import Optimizer
 from kind.params import Training
 from kind.progress import Progress
 from kind.read_ahead import ReadAhead
+from kind.schedules import average_decay, learning_rate_at
 from kind.spaces import PIXELS, Latents, Pixels
-from kind.stopping import Stop
+from kind.stopping import Stop, Then
 from kind.training_routine import Routine
 from kind.training_state import State, StateFiles
 
@@ -102,12 +101,6 @@ def train(
             gate.sparse_gradients = False
 
 
-class Then(IntEnum):
-    """What follows a step; all but the first save the state."""
-
-    GO_ON, SAVE, STOP, INTERRUPT = range(4)
-
-
 class _Trainer:
     def __init__(
         self, model: DiT, images: Tensor | StoredImages, labels: Tensor, plan: Plan, state_path: Path, label: str
@@ -171,7 +164,8 @@ class _Trainer:
             progress.update(note=f"loss {state.log[-1]['loss']:.4f}" if state.log else "")
             if state.step == settings.steps:
                 break
-            then = self._what_next(stop, time.monotonic() - saved_at)
+            due = time.monotonic() - saved_at >= self.plan.checkpoint_seconds
+            then = Then(distributed.word_of_first(stop.then(due)))
             if then != Then.GO_ON:
                 self._save()
                 saved_at = time.monotonic()
@@ -180,17 +174,6 @@ class _Trainer:
             if then == Then.STOP:
                 raise Unfinished(f"{self.label}: {stop.reason()} after step {state.step} of {settings.steps}")
         progress.close()
-
-    def _what_next(self, stop: Stop, unsaved_seconds: float) -> Then:
-        """Of several processes, as the first one has it."""
-        then = Then.GO_ON
-        if stop.signal == signal.SIGINT:
-            then = Then.INTERRUPT
-        elif stop.reason():
-            then = Then.STOP
-        elif unsaved_seconds >= self.plan.checkpoint_seconds:
-            then = Then.SAVE
-        return Then(distributed.word_of_first(then))
 
     def _untrained(self) -> Outcome:
         """Of a method that trains nothing: the model as it is, at every step that is asked for."""
@@ -277,8 +260,8 @@ class _Trainer:
     def _resume(self) -> None:
         if self.files.load(self.plan.recipe, self.device, self._take):
             self.state.resumes += 1
-            distributed.check_agreement("training state", [torch.tensor(self.state.step)])
             print(f"{self.label}: resuming after step {self.state.step}", flush=True)
+        distributed.check_agreement("training state", [torch.tensor(self.state.step)])
 
     def _take(self, content: Mapping[str, Any]) -> None:
         self.routine.load_state_dict(content["routine"])
@@ -305,18 +288,3 @@ class _Trainer:
         averaged = state.snapshots | {state.step: self.routine.learned(self.optimizer.averages())}
         raw = self.routine.learned({name: p.detach() for name, p in self.trained.items()})
         return Outcome(averaged, raw, state.log, cost, self.plan.precision)
-
-
-def learning_rate_at(step: int, peak: float, settings: Training) -> float:
-    """Linear warm-up over `warmup_steps`, then constant or half a cosine that would reach zero at step `steps`."""
-    if step < settings.warmup_steps:
-        return peak * (step + 1) / settings.warmup_steps
-    if settings.learning_rate_schedule == "constant":
-        return peak
-    share = (step - settings.warmup_steps) / max(1, settings.steps - settings.warmup_steps)
-    return peak * 0.5 * (1 + math.cos(math.pi * share))
-
-
-def average_decay(step: int, decay: float) -> float:
-    """EMA decay with warm-up, min(decay, (1 + t) / (10 + t)): a fixed 0.9999 would still be noise after a short run."""
-    return min(decay, (1 + step) / (10 + step))
