@@ -1,6 +1,6 @@
 """Small models trained for some steps, in one process or, under torchrun, in several; run by test_same_result.py.
 
-    torchrun ... trained.py FOLDER: each case by all processes together; the first one writes FOLDER/found.pt.
+torchrun ... trained.py FOLDER: each case by all processes together; the first one writes FOLDER/found.pt.
 """
 
 from __future__ import annotations
@@ -95,7 +95,9 @@ def trained(case: dict[str, Any], **changes: Any) -> dict[str, dict[str, Tensor]
     noise, times = torch.randn((12, 3, 8, 8), generator=generator), torch.arange(12) * 80
     with torch.no_grad():
         output = model.eval()(noise.to(dtype), times, torch.arange(12) % (CLASSES + 1))
-    weights = outcome.raw | {f"averaged {step} {key}": v for step, of in outcome.averaged.items() for key, v in of.items()}
+    weights = outcome.raw | {
+        f"averaged {step} {key}": v for step, of in outcome.averaged.items() for key, v in of.items()
+    }
     return {"weights": weights, "output": output, "log": outcome.log, "cost": outcome.cost}
 
 
