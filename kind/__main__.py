@@ -9,7 +9,7 @@ import shlex
 import sys
 from types import ModuleType
 
-from kind import processes
+from kind import processes, warm_start
 from kind.errors import TRY_AGAIN, Unfinished, UserError, describe_os_error
 
 STAGES = {
@@ -49,6 +49,8 @@ def main(arguments: list[str] | None = None) -> int:
         close = difflib.get_close_matches(stage, STAGES | ON_FILES, n=1)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
         _overview().error(f"no stage {stage!r}{hint}; stages: {', '.join(STAGES | ON_FILES)}")
+    if processes.world() == 1 and (code := warm_start.ask(arguments)) is not None:
+        return code
     module = stage_module(stage)
     parser = argparse.ArgumentParser(
         prog=f"python -m kind {stage}",
