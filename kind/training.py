@@ -21,7 +21,7 @@ from kind.data.prepared import StoredImages
 from kind.devices import float_products, peak_memory
 from kind.diffusion import Diffusion
 from kind.divergence import divergence, first_not_finite
-from kind.errors import Unfinished
+from kind.errors import Unfinished, UserError, first_line
 from kind.models.dit import DiT
 from kind.optimizer import Optimizer
 from kind.params import Training
@@ -96,6 +96,10 @@ def train(
     try:
         with float_products(plan.precision):
             return _Trainer(model, images, labels, plan, state_path, label).run()
+    except RuntimeError as error:
+        if plan.compiled and isinstance(error, torch._dynamo.exc.TorchDynamoException):
+            raise UserError(f"{label}: torch.compile failed: {first_line(error)}", hint="set compute.compile to false")
+        raise
     finally:
         if gate is not None:
             gate.sparse_gradients = False
@@ -273,15 +277,16 @@ class _Trainer:
         vars(self.state).update({key: content["state"][key] for key in vars(self.state)})
 
     def _outcome(self) -> Outcome:
-        state, used = self.state, self._used()
+        state, used, number = self.state, self._used(), distributed.count()
+        device = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
         distributed.check_agreement("weights", self.trained.values())
         cost = {
             "train_seconds": round(state.seconds, 3),
             "train_cpu_seconds": round(used["cpu_seconds"], 3),
             "peak_memory_bytes": used["peak_bytes"],
-            "device": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu",
+            "device": device if number == 1 else f"{number} x {device}",
             "threads": torch.get_num_threads(),
-            "processes": distributed.count(),
+            "processes": number,
             "resumes": state.resumes,
             "steps": state.step,
         }
