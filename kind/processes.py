@@ -122,9 +122,11 @@ def _await(rank: int, worker: subprocess.Popen, ends: SimpleQueue[_End]) -> None
 
 
 def _gather(workers: Sequence[subprocess.Popen], ends: SimpleQueue[_End]) -> list[_End]:
-    """How each ended by itself, in this order, but for those that waited too long for one which has failed."""
+    """How each ended by itself, in this order; the others wait for one that will not come, and are killed."""
     found: list[_End] = []
     while len(found) < len(workers):
+        if any(end.rank == 0 and end.code not in (0, TRY_AGAIN, LOST) for end in found):
+            break
         over = any(end.rank == 0 or end.code not in (0, TRY_AGAIN) for end in found)
         try:
             found.append(ends.get(timeout=GRACE_SECONDS if over else None))
@@ -148,7 +150,9 @@ def _sum_up(found: Sequence[_End], folder: Path) -> int:
             file=sys.stderr,
         )
         return 128 - cause.code
-    if cause.rank > 0:
+    if cause.code == LOST:
+        print("error: the processes that train together have lost one another", file=sys.stderr)
+    elif cause.rank > 0:
         sys.stderr.write(_words_of(cause.rank, folder).read_text(errors="replace"))
     return cause.code
 
