@@ -5,6 +5,7 @@
 #   --config experiment=NAME       another one: params/NAME.yaml, or a path to a file
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/warm_start.smk"
 include: "workflow/rules/tracking.smk"
 include: "workflow/rules/weights.smk"
 include: "workflow/rules/data.smk"

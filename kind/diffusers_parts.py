@@ -31,9 +31,9 @@ def _hidden(names: tuple[str, ...]) -> Iterator[None]:
 
 
 def _is_command_line() -> bool:
-    """Whether this process is `python -m kind`, which uses no other part of diffusers."""
+    """Whether this is `python -m kind`, which uses no other part of diffusers, or the process its jobs are forks of."""
     main = sys.modules.get("__main__")
-    return getattr(getattr(main, "__spec__", None), "name", None) == "kind.__main__"
+    return getattr(getattr(main, "__spec__", None), "name", None) in ("kind.__main__", "kind.warm_start")
 
 
 with _hidden(OPTIONAL if _is_command_line() and "diffusers" not in sys.modules else ()):

@@ -36,17 +36,19 @@ from kind.training import Plan, train
 
 STEPS = 4  # of training; the first makes the optimiser's state and does not count
 FEW, MORE = 2, 6  # steps of sampling, whose difference counts
-# What jobs load, as the command line loads it: see kind/diffusers_parts.py.
-LOADED = (
-    "import sys; sys.modules['__main__'].__spec__ = type('Spec', (), {'name': 'kind.__main__'}); "
-    "import kind.checkpoints, kind.sampling, kind.training"
-)
+# What jobs load: on a CPU they are forks of a process that has loaded the rest (kind/warm_start.py); elsewhere as the
+# command line loads it (kind/diffusers_parts.py).
+LOADED = {
+    "cpu": "import kind.params.file",
+    "cuda": "import sys; sys.modules['__main__'].__spec__ = type('Spec', (), {'name': 'kind.__main__'}); "
+    "import kind.checkpoints, kind.sampling, kind.training",
+}
 LIMIT = {"cpu": 1e11, "cuda": 1e15}  # multiply-accumulates of a forward pass: larger batches are cut
 
 
 def measured_rates(experiment: Experiment, models: Models) -> Rates:
     """Takes seconds for small models, and minutes and the model's memory for large ones on a CPU."""
-    prepare_torch(experiment.compute.threads)
+    prepare_torch(experiment.compute.threads, experiment.compute.deterministic)
     device = choose_device(experiment.compute.device)
     rates, notes = {}, []
     for form, built, macs in _one_of_each_form(models):
@@ -61,13 +63,14 @@ def measured_rates(experiment: Experiment, models: Models) -> Rates:
             f"{form}: {seconds:.3g} s a training step of {batch} images, {drawing:.3g} s a guided sampling step of "
             f"{rows}"
         )
-    startup = _startup()
+    startup = _startup(device)
     where = f"one core of this machine ({experiment.compute.threads} a job)" if device.type == "cpu" else str(
         torch.cuda.get_device_name())  # fmt: skip
     notes += [
         "what was measured of a form is taken for all methods that end in it, at equal multiply-accumulates; "
         "adapters in training cost more, frozen weights less",
-        f"{startup:.1f} s for the start of a job; distances between sets of features are not counted",
+        f"{startup:.1f} s for the start of a {'warm ' if device.type == 'cpu' else ''}job; distances between sets of "
+        "features are not counted",
     ]
     return Rates(max(rates.values()), rates, startup, where, tuple(notes))
 
@@ -142,12 +145,12 @@ def _now(device: torch.device) -> float:
     return time.process_time()
 
 
-def _startup() -> float:
+def _startup(device: torch.device) -> float:
     """Least processor seconds of a process that loads what jobs load: the first one may read from disk."""
     taken = []
     for _ in range(2):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, "-c", LOADED], check=True)
+        subprocess.run([sys.executable, "-c", LOADED[device.type]], check=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         taken.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     return min(taken)

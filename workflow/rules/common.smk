@@ -4,6 +4,7 @@
 import os
 import shlex
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from kind.layout import Layout
 from kind.methods import METHODS
 from kind.params.file import find_params, load_experiments
 from kind.stages.check import missing
+from kind.warm_start import SOCKET
 
 # Jobs run with the interpreter that runs Snakemake, and find the package whatever the working directory is.  Neither
 # path is part of a rule's text, so that results made by another installation are not made again.
@@ -47,6 +49,15 @@ wildcard_constraints:
     task="[A-Za-z0-9_-]+",
     method="[A-Za-z0-9_-]+(@[0-9]+)?",  # a trial has a number
     seed="[0-9]+",
+
+
+def is_on(name):
+    """A switch: --config NAME=off, or KIND_NAME=off in the environment; on unless said."""
+    said = str(config.get(name, os.environ.get(f"KIND_{name.upper()}") or "on")).lower()
+    if said not in ("on", "true", "off", "false"):
+        print(f"error: {name}: expected on or off, found {said!r}", file=sys.stderr)
+        sys.exit(2)
+    return said in ("on", "true")
 
 
 def experiment_of(wildcards):
@@ -81,6 +92,11 @@ def published_files(place):
 
 def threads_of(wildcards):
     return experiment_of(wildcards).compute.threads
+
+
+def threads_of_all_processes(stage):
+    """Of a stage that trains in several."""
+    return lambda wildcards: threads_of(wildcards) * getattr(experiment_of(wildcards).compute.processes, stage)
 
 
 def recipe(stage, *names):
@@ -132,12 +148,15 @@ onstart:
         sys.exit(2)
     for layout in LAYOUTS.values():
         layout.make_optional_folders()
+    start_warm()
     start_tracking()
 
 
 onsuccess:
+    stop_warm()
     stop_tracking()
 
 
 onerror:
+    stop_warm()
     stop_tracking()

@@ -1,24 +1,14 @@
 # MLflow beside the run: one process follows the files of all jobs.  No job waits for it, and none fails with it.
 #   --config tracking=off, or KIND_TRACKING=off in the environment, does without
 
-import subprocess
-
 TRACK_LOG = Layout(Path(RESULTS) / Path(EXPERIMENT).stem).track_log
 TRACK = [sys.executable, "-m", "kind", "track", "--experiment", EXPERIMENT, "--results", RESULTS]
 LAST_LOOK = 60  # seconds that it has for what is new when the last job has ended
 FOLLOWERS = []
 
 
-def tracking_is_wanted():
-    said = str(config.get("tracking", os.environ.get("KIND_TRACKING") or "on")).lower()
-    if said not in ("on", "true", "off", "false"):
-        print(f"error: tracking: expected on or off, found {said!r}", file=sys.stderr)
-        sys.exit(2)
-    return said in ("on", "true")
-
-
 def start_tracking():
-    if workflow.is_main_process and tracking_is_wanted():
+    if workflow.is_main_process and is_on("tracking"):
         try:
             TRACK_LOG.parent.mkdir(parents=True, exist_ok=True)
             with open(TRACK_LOG, "w") as log:
