@@ -11,7 +11,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 EXPERIMENT ?= smoke
 
-.PHONY: smoke setup test test-all ui lint readme lock clean help
+.PHONY: smoke setup test test-all ui server lint readme lock clean help
 
 smoke: setup  ## set up and run the experiment (EXPERIMENT=smoke)
 	@$(BIN)/snakemake --profile local --config experiment=$(EXPERIMENT)
@@ -33,7 +33,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 test: setup  ## the tests, at most 10 minutes on two cores
 	$(BIN)/python -m pytest -m "not slow"
 
-test-all: setup  ## the slow tests: dvc repro; MLflow's UI and the report in a browser (Debian: chromium chromium-driver)
+test-all: setup  ## the slow tests: dvc repro; a browser (Debian: chromium chromium-driver); SLURM (docs/cluster.md)
 	$(BIN)/python -m pytest -m slow
 
 ui: setup  ## the runs in MLflow, on this machine alone
@@ -41,6 +41,9 @@ ui: setup  ## the runs in MLflow, on this machine alone
 	@echo "(Ctrl-C ends it)"
 	@MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false \
 	  $(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --workers 1
+
+server: setup  ## MLflow's server for several machines (ADDRESS=0.0.0.0, PORT=5000)
+	@$(BIN)/python -m kind server --host $(or $(ADDRESS),127.0.0.1) --port $(or $(PORT),5000)
 
 lint: setup  ## style
 	$(BIN)/ruff check .

@@ -12,6 +12,9 @@ ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT))
 
 from kind import recipes
+from kind.cluster.preflight import lacking_on_cluster, lacking_server
+from kind.cluster.profile import request_of
+from kind.cluster.recovery import hold, release
 from kind.errors import UserError
 from kind.layout import Layout
 from kind.methods import METHODS
@@ -130,22 +133,35 @@ def command(stage, *names, more=""):
     )
 
 
-def missing_tools():
-    """What the chosen executor calls and this machine lacks: every job would fail on its own."""
-    slurm = workflow.is_main_process and workflow.executor_plugin.name == "slurm"
-    if slurm and shutil.which("sbatch") is None:
-        return ["sbatch: the executor slurm submits jobs with it; run this where Slurm is, or with --profile local"]
-    return []
+def resources_at_last(job):
+    """With the time of the last attempt, and all else of the first."""
+    last = job.rule.expand_resources(job.wildcards_dict, job.input, 1 + job.restart_times, skip_evaluation={"tmpdir"})
+    return {**dict(job.resources.items()), "runtime": last.get("runtime")}
+
+
+def missing_on_cluster():
+    """What the planned jobs ask of SLURM and it lacks, and a tracking server that is away: every job would fail, or wait
+    for ever, on its own."""
+    if not workflow.is_main_process or workflow.executor_plugin.name != "slurm":
+        return []
+    planned = {job.rule.name: job for job in workflow.dag.needrun_jobs() if not job.is_local}
+    requests = [request_of(name, resources_at_last(job)) for name, job in planned.items()]
+    uri = os.environ.get("MLFLOW_TRACKING_URI") if is_on("tracking") else None
+    return lacking_on_cluster(requests, workflow.executor_settings.status_command) + lacking_server(uri)
+
+
+RUNNING = []  # what says so, as long as this process lives: see kind/cluster/recovery.py
 
 
 onstart:
     # Raw data and weights are inputs of no rule, so that a dry run works without them; a real run stops here.
     lacking = [line for _, experiment in EXPERIMENTS.values() for line in missing(experiment)]
-    lacking += missing_tools()
+    lacking += missing_on_cluster()
     if lacking:
         lines = "\n".join(f"  - {line}" for line in dict.fromkeys(lacking))
         print(f"error: missing on this machine:\n{lines}", file=sys.stderr)
         sys.exit(2)
+    RUNNING.append(hold())
     for layout in LAYOUTS.values():
         layout.make_optional_folders()
     start_warm()
@@ -155,8 +171,10 @@ onstart:
 onsuccess:
     stop_warm()
     stop_tracking()
+    release(RUNNING.pop())
 
 
 onerror:
     stop_warm()
     stop_tracking()
+    release(RUNNING.pop())
