@@ -9,7 +9,7 @@ import shlex
 import sys
 from types import ModuleType
 
-from kind import warm_start
+from kind import processes, warm_start
 from kind.errors import TRY_AGAIN, Unfinished, UserError, describe_os_error
 
 STAGES = {
@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
         close = difflib.get_close_matches(stage, STAGES | ON_FILES, n=1)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
         _overview().error(f"no stage {stage!r}{hint}; stages: {', '.join(STAGES | ON_FILES)}")
-    if (code := warm_start.ask(arguments)) is not None:
+    if processes.world() == 1 and (code := warm_start.ask(arguments)) is not None:
         return code
     module = stage_module(stage)
     parser = argparse.ArgumentParser(
@@ -62,8 +62,9 @@ def main(arguments: list[str] | None = None) -> int:
         allow_abbrev=False,
     )
     module.add_arguments(parser)
-    parsed = parser.parse_args(arguments[1:])
-    if not sys.stderr.isatty():  # in a log, say how to run this job again by hand
+    parsed = parser.parse_args(arguments[1:], argparse.Namespace(command=list(arguments)))
+    processes.begin()
+    if not sys.stderr.isatty() and processes.meeting() is None:  # in a log, say how to run this job again by hand
         print("$", shlex.join([sys.executable, "-m", "kind", *arguments]), file=sys.stderr, flush=True)
     try:
         module.run(parsed)
@@ -78,6 +79,10 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         print(f"error: {describe_os_error(error)}", file=sys.stderr)
         return 2
+    except processes.Lost:
+        if processes.meeting() is None:  # whoever started the processes says more
+            print("error: another process of those that train together has ended", file=sys.stderr)
+        return processes.LOST
     except KeyboardInterrupt:
         print("stopped; run the same command again to go on", file=sys.stderr)
         return 130

@@ -57,3 +57,9 @@ def first_difference(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     chosen = lines[1] if len(lines) > 1 and lines[0].startswith("Error(s) in loading") else (lines or [""])[0]
     return textwrap.shorten(chosen.removesuffix("."), 200, placeholder=" ...")
+
+
+def first_line(error: Exception) -> str:
+    """Of another library's page, at most 200 letters of the first line that says something."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return textwrap.shorten((lines or [type(error).__name__])[0], 200, placeholder=" ...")

@@ -12,6 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Mapping
+from enum import IntEnum
 from types import FrameType
 
 from kind.errors import UserError
@@ -32,6 +33,12 @@ def end_of_job(minutes: float, environment: Mapping[str, str] = os.environ) -> f
     if said.isdecimal() and int(said) > now:
         return float(said)
     return now + 60 * minutes if minutes else None
+
+
+class Then(IntEnum):
+    """What follows a step: all but the first save what there is."""
+
+    GO_ON, SAVE, STOP, INTERRUPT = range(4)
 
 
 class Stop:
@@ -67,3 +74,11 @@ class Stop:
         if self.signal is not None:
             return f"{self.signal.name} came"
         return "time is up" if self.stops is not None and time.time() >= self.stops else None
+
+    def then(self, due: bool) -> Then:
+        """What follows now; due: whether it is time to save."""
+        if self.signal == signal.SIGINT:
+            return Then.INTERRUPT
+        if self.reason():
+            return Then.STOP
+        return Then.SAVE if due else Then.GO_ON

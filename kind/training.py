@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,21 +12,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kind import distributed
 from kind.adaptation import trained_parameters
 from kind.artifacts import naming, write_csv
+from kind.batch_gradients import BatchGradients
 from kind.batches import Batches, Replay
 from kind.data.prepared import StoredImages
-from kind.devices import autocast, peak_memory
-from kind.diffusion import Diffusion, Objective
+from kind.devices import float_products, peak_memory
+from kind.diffusion import Diffusion
 from kind.divergence import divergence, first_not_finite
-from kind.errors import Unfinished
+from kind.errors import Unfinished, UserError, first_line
 from kind.models.dit import DiT
 from kind.optimizer import Optimizer
 from kind.params import Training
 from kind.progress import Progress
 from kind.read_ahead import ReadAhead
+from kind.schedules import average_decay, learning_rate_at
 from kind.spaces import PIXELS, Latents, Pixels
-from kind.stopping import Stop
+from kind.stopping import Stop, Then
 from kind.training_routine import Routine
 from kind.training_state import State, StateFiles
 
@@ -43,6 +45,7 @@ class Plan:
     routine: what the method adds to the loop.  rate_scales: factors of the learning rate by name, where not 1.
     ends: of the job's wall time, seconds since the epoch; training stops `spare_seconds` before it.
     replay: of the objective `diff-tuning`; None: the ordinary one.  space: what the images are to the model.
+    accumulation: in how many parts a process computes its share of a batch.  compiled: whether by torch.compile.
     """
 
     settings: Training
@@ -60,6 +63,8 @@ class Plan:
     rate_scales: Mapping[str, float] = field(default_factory=dict)
     replay: Replay | None = None
     space: Pixels | Latents = PIXELS
+    accumulation: int = 1
+    compiled: bool = False
 
 
 @dataclass
@@ -80,14 +85,21 @@ def train(
 
     images: uint8 [N, C, H, W], or what `plan.space` says, or stored ones, which are read batch by batch; labels: int64
     [N] below num_classes.
+    Inside `distributed.group` all processes call this alike, and each gets the same outcome; the first one writes.
     Raises Diverged where the loss is not finite, Unfinished where the job's time is up or a signal came.
     """
-    gate = model.gate
+    gate, device = model.gate, next(model.parameters()).device
     if gate is not None:
-        # on a CPU zeroing and reading gradients of absent classes takes time, on a GPU counting the others' does
-        gate.sparse_gradients = next(model.parameters()).device.type == "cpu"
+        # on a CPU zeroing and reading gradients of absent classes takes time, on a GPU counting the others' does;
+        # neither DistributedDataParallel nor torch.compile has sparse ones
+        gate.sparse_gradients = device.type == "cpu" and distributed.count() == 1 and not plan.compiled
     try:
-        return _Trainer(model, images, labels, plan, state_path, label).run()
+        with float_products(plan.precision):
+            return _Trainer(model, images, labels, plan, state_path, label).run()
+    except RuntimeError as error:
+        if plan.compiled and isinstance(error, torch._dynamo.exc.TorchDynamoException):
+            raise UserError(f"{label}: torch.compile failed: {first_line(error)}", hint="set compute.compile to false")
+        raise
     finally:
         if gate is not None:
             gate.sparse_gradients = False
@@ -112,16 +124,17 @@ class _Trainer:
             keep_gates=plan.null_gate == "true_class",
             replay=plan.replay,
             space=plan.space,
+            share=distributed.share_of(plan.settings.batch_size),
         )
-        self.objective = Objective(plan.diffusion, self.device)
         self.routine = plan.routine(model)
         self._begin_phase()
-        self.state = State()
+        self.state, self.cpu_started = State(), time.process_time()
 
     def _begin_phase(self) -> None:
         self.trained = trained_parameters(self.model)
         settings = self.plan.settings
         self.optimizer = Optimizer(self.model, self.trained, settings.weight_decay, self.plan.rate_scales)
+        self.gradients: BatchGradients | None = None  # made at the first step of the phase
 
     def run(self) -> Outcome:
         if not self.trained:
@@ -134,9 +147,10 @@ class _Trainer:
     def _train(self, stop: Stop) -> None:
         """Raises Unfinished, with the state saved, where `stop` says so after a step."""
         settings, state = self.plan.settings, self.state
-        write_csv(self.live_path, state.log, LOG_COLUMNS)
+        if distributed.is_first():
+            write_csv(self.live_path, state.log, LOG_COLUMNS)
         progress = Progress(self.label, settings.steps, state.step)
-        started, cpu_started = time.monotonic() - state.seconds, time.process_time() - state.cpu_seconds
+        started, self.cpu_started = time.monotonic() - state.seconds, time.process_time()
         saved_at = time.monotonic()
         while state.step < settings.steps:
             at, rate = self._clock(state.step)
@@ -144,7 +158,7 @@ class _Trainer:
             state.losses.append(loss)
             state.norms.append(norm)
             state.step += 1
-            state.seconds, state.cpu_seconds = time.monotonic() - started, time.process_time() - cpu_started
+            state.seconds = time.monotonic() - started
             if state.step % settings.log_every == 0 or state.step == settings.steps:
                 self._log(rate)
             if state.step in self.plan.snapshot_steps:
@@ -154,14 +168,15 @@ class _Trainer:
             progress.update(note=f"loss {state.log[-1]['loss']:.4f}" if state.log else "")
             if state.step == settings.steps:
                 break
-            why = stop.reason()
-            if why or time.monotonic() - saved_at >= self.plan.checkpoint_seconds:
+            due = time.monotonic() - saved_at >= self.plan.checkpoint_seconds
+            then = Then(distributed.word_of_first(stop.then(due)))
+            if then != Then.GO_ON:
                 self._save()
                 saved_at = time.monotonic()
-            if stop.signal == signal.SIGINT:
+            if then == Then.INTERRUPT:
                 raise KeyboardInterrupt
-            if why:
-                raise Unfinished(f"{self.label}: {why} after step {state.step} of {settings.steps}")
+            if then == Then.STOP:
+                raise Unfinished(f"{self.label}: {stop.reason()} after step {state.step} of {settings.steps}")
         progress.close()
 
     def _untrained(self) -> Outcome:
@@ -173,7 +188,7 @@ class _Trainer:
     def _turn(self) -> None:
         averages = self.optimizer.averages() if self.routine.keeps_averages else None
         self.optimizer.zero_grad()
-        del self.optimizer  # a turn may need much memory itself
+        del self.optimizer, self.gradients  # a turn may need much memory itself
         self.routine.turn(self.state.step)
         self._begin_phase()
         if averages is not None:
@@ -181,22 +196,16 @@ class _Trainer:
 
     def _step(self, rate: float, decay: float) -> tuple[Tensor, Tensor]:
         """One optimizer step; returns loss and gradient norm without waiting for the device."""
-        step, batch = self.state.step, self.batches.at(self.state.step)
-
-        def predict(noisy: Tensor, times: Tensor) -> Tensor:
-            with autocast(self.plan.precision, self.device):
-                return self.model(noisy, times, batch.labels, batch.gate_labels)
-
-        losses = self.objective.loss(predict, batch.images, batch.timesteps, batch.noise)
-        loss = (losses if batch.weights is None else losses * batch.weights).mean()
-        penalty = self.routine.penalty(step)
+        batch = self.batches.at(self.state.step)
         self.optimizer.zero_grad()
-        (loss if penalty is None else loss + penalty).backward()
+        if self.gradients is None:
+            self.gradients = BatchGradients(self.model, self.plan, self.routine)
+        loss = self.gradients.leave(batch, self.state.step)
         self.routine.mask_gradients()
         limit = self.plan.settings.gradient_clip or math.inf
-        norm = self.optimizer.step(batch.gate_labels, rate, limit, decay)
+        norm = self.optimizer.step(batch.all_gate_labels, rate, limit, decay)
         self.routine.restore()
-        return loss.detach(), norm
+        return distributed.total(loss), norm
 
     def _log(self, rate: float) -> None:
         state, step = self.state, self.state.step
@@ -205,8 +214,9 @@ class _Trainer:
         state.losses, state.norms = [], []
         row = dict(zip(LOG_COLUMNS, (step, loss, rate, norm), strict=True))
         state.log.append(row)
-        with naming(self.live_path), open(self.live_path, "a") as handle:
-            handle.write(",".join(map(str, row.values())) + "\n")
+        if distributed.is_first():
+            with naming(self.live_path), open(self.live_path, "a") as handle:
+                handle.write(",".join(map(str, row.values())) + "\n")
 
     def _check_finite(self) -> None:
         """Raises Diverged for the first step since the last row of the log whose loss or gradient is not finite."""
@@ -229,20 +239,33 @@ class _Trainer:
 
     def _save(self) -> None:
         self._check_finite()
-        state = self.state
+        distributed.check_agreement("weights", self.trained.values())
+        used = self._used()
+        if not distributed.is_first():
+            return
         content = {
             "recipe": self.plan.recipe,
             "parameters": {name: p.detach() for name, p in self.trained.items()},
             "optimizer": self.optimizer.state_dict(),
             "routine": self.routine.state_dict(),
-            "state": vars(state) | {"peak_bytes": max(state.peak_bytes, peak_memory(self.device))},
+            "state": vars(self.state) | used,
         }
         self.files.save(content)
+
+    def _used(self) -> dict[str, float]:
+        """What all processes have used so far: processor seconds together, memory the one that has most."""
+        seconds, peak = time.process_time() - self.cpu_started, peak_memory(self.device)
+        return {
+            "cpu_seconds": self.state.cpu_seconds
+            + distributed.total(torch.tensor(seconds, dtype=torch.float64)).item(),
+            "peak_bytes": max(self.state.peak_bytes, distributed.largest(peak)),
+        }
 
     def _resume(self) -> None:
         if self.files.load(self.plan.recipe, self.device, self._take):
             self.state.resumes += 1
             print(f"{self.label}: resuming after step {self.state.step}", flush=True)
+        distributed.check_agreement("training state", [torch.tensor(self.state.step)])
 
     def _take(self, content: Mapping[str, Any]) -> None:
         self.routine.load_state_dict(content["routine"])
@@ -254,31 +277,19 @@ class _Trainer:
         vars(self.state).update({key: content["state"][key] for key in vars(self.state)})
 
     def _outcome(self) -> Outcome:
-        state = self.state
+        state, used, number = self.state, self._used(), distributed.count()
+        device = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
+        distributed.check_agreement("weights", self.trained.values())
         cost = {
             "train_seconds": round(state.seconds, 3),
-            "train_cpu_seconds": round(state.cpu_seconds, 3),
-            "peak_memory_bytes": max(state.peak_bytes, peak_memory(self.device)),
-            "device": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu",
+            "train_cpu_seconds": round(used["cpu_seconds"], 3),
+            "peak_memory_bytes": used["peak_bytes"],
+            "device": device if number == 1 else f"{number} x {device}",
             "threads": torch.get_num_threads(),
+            "processes": number,
             "resumes": state.resumes,
             "steps": state.step,
         }
         averaged = state.snapshots | {state.step: self.routine.learned(self.optimizer.averages())}
         raw = self.routine.learned({name: p.detach() for name, p in self.trained.items()})
         return Outcome(averaged, raw, state.log, cost, self.plan.precision)
-
-
-def learning_rate_at(step: int, peak: float, settings: Training) -> float:
-    """Linear warm-up over `warmup_steps`, then constant or half a cosine that would reach zero at step `steps`."""
-    if step < settings.warmup_steps:
-        return peak * (step + 1) / settings.warmup_steps
-    if settings.learning_rate_schedule == "constant":
-        return peak
-    share = (step - settings.warmup_steps) / max(1, settings.steps - settings.warmup_steps)
-    return peak * 0.5 * (1 + math.cos(math.pi * share))
-
-
-def average_decay(step: int, decay: float) -> float:
-    """EMA decay with warm-up, min(decay, (1 + t) / (10 + t)): a fixed 0.9999 would still be noise after a short run."""
-    return min(decay, (1 + step) / (10 + step))

@@ -13,6 +13,7 @@ from kind.models.presets import PRESETS, Preset
 from kind.params.ablations import MEASURED, Ablation, Settings, Value, axis_value, settings_of
 from kind.params.analyses import Analyses
 from kind.params.backbones import Backbone
+from kind.params.compute import Compute
 from kind.params.data import DataSet, Latents
 from kind.params.data import Split as Split
 from kind.params.match import Match, Place, channels_of, find_match
@@ -20,28 +21,6 @@ from kind.params.methods import options_of
 from kind.params.protocol import Evaluation, ReplaySet, Sampling
 from kind.params.tasks import Task, Tune, split_label, trial_label
 from kind.params.types import ClassList, NaturalInt, PositiveFloat, PositiveInt, Section, Share
-
-
-class Compute(Section):
-    """Where and how jobs run.  Only `precision` is part of a recipe: the others move the last bits at most.
-
-    checkpoint_seconds: between two states of a training.  spare_seconds: of a job's wall time, left for saving a state
-    and ending when the time is up.  slices: jobs, one after another, that a training is planned to take; Snakemake
-    tries two more.
-    recompute: what training computes again in the backward pass to save memory: the hidden activations of factorized
-    matrices (`hidden`: no more memory than a dense model; nothing behind a soft gate), or all inside a block (`blocks`:
-    gradient checkpointing).  workers: processes that decode image files; None: as many as the job may use cores.
-    """
-
-    may_be_none: ClassVar[tuple[str, ...]] = ("workers",)
-    threads: PositiveInt = 1
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    checkpoint_seconds: PositiveFloat = 60.0
-    spare_seconds: PositiveFloat = 120.0
-    slices: PositiveInt = 1
-    recompute: Literal["nothing", "hidden", "blocks"] = "nothing"
-    workers: PositiveInt | None = None
 
 
 class Model(Section):

@@ -99,7 +99,7 @@ def measure(this: Run) -> None:
     drawn = read_record(layout.record(this.folder, "sample"), "precision")
     judged = ["judge"] if experiment.is_judged else []
     described = read_record(layout.record(layout.reference(this.task).parent, this.task), *judged)
-    prepare_torch(experiment.compute.threads)
+    prepare_torch(experiment.compute.threads, experiment.compute.deterministic)
     device = choose_device(experiment.compute.device, context.device_key)
     extractor = load_extractor(context.extractor_weights(), device=str(device))
     reference, _ = load_reference(layout.reference(this.task))

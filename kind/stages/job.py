@@ -50,8 +50,8 @@ class Job:
         """Digest of recipe and inputs: what a killed job left behind may be used again only where both are the same."""
         return digest([self.recipe, self._inputs])
 
-    def run(self, work: Callable[[], dict[str, Any] | None]) -> None:
-        """Do the work unless it is done.  `work` writes the outputs and returns what else the record should say."""
+    def check_plan(self) -> None:
+        """Raises UserError where it cannot begin: the params are not those that it was planned with, or inputs lack."""
         if self.planned is not None and self.planned != self.digest:
             raise UserError(
                 f"the params changed after this job was planned: its recipe is {self.digest} now, {self.planned} then",
@@ -61,10 +61,14 @@ class Job:
         if missing:
             listed = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
             raise UserError(f"missing input: {listed}", hint="run the stages that write it first, or snakemake")
+
+    def run(self, work: Callable[[], dict[str, Any] | None]) -> None:
+        """Do the work unless it is done.  `work` writes the outputs and returns what else the record should say."""
+        self.check_plan()
         with self._lock():
             inputs = self._inputs  # as they are before the work
             self._check_inputs(inputs)
-            if self._is_done():
+            if self.is_done():
                 print(f"already done: {self.record}", file=sys.stderr)
             else:
                 check_failure(self.state, self.identity)
@@ -124,7 +128,8 @@ class Job:
         """Outputs whose content the recipe determines: cost files hold times and may differ."""
         return [path for path in self.outputs if path.name != "cost.json"]
 
-    def _is_done(self) -> bool:
+    def is_done(self) -> bool:
+        """Whether record and outputs are there and what this recipe makes of these inputs."""
         if not self.record.is_file() or not all(path.is_file() for path in self.outputs):
             return False
         try:

@@ -73,7 +73,7 @@ def build(context: Context, name: str) -> dict:
 
     experiment, layout = context.experiment, context.layout
     task = experiment.task(name)
-    prepare_torch(experiment.compute.threads)
+    prepare_torch(experiment.compute.threads, experiment.compute.deterministic)
     device = str(choose_device(experiment.compute.device, context.device_key))
     extractor = load_extractor(context.extractor_weights(), device=device)
     real = reference_images(context, name)

@@ -58,7 +58,7 @@ def draw(this: Run, job: Job) -> dict:
     experiment, layout = context.experiment, context.layout
     protocol, compute, steps = experiment.sampling, experiment.compute, this.steps
     task = experiment.task(this.task)
-    prepare_torch(compute.threads)
+    prepare_torch(compute.threads, compute.deterministic)
     device = choose_device(compute.device, context.device_key)
     precision = choose_precision(compute.precision, device)
     for path in dict.fromkeys([*(layout.adapted(this.folder, step) for step in steps), this.final_weights]):

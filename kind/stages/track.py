@@ -21,6 +21,7 @@ from pathlib import Path
 from kind.errors import UserError
 from kind.layout import Layout
 from kind.params.file import find_params, load_experiments
+from kind.stages.context import add_collection_arguments
 
 EXAMPLE = "python -m kind track --experiment smoke"
 FIRST_WAIT, PAUSE, LONG_PAUSE = 2.0, 4.0, 60.0  # seconds between looks; the last after a failure
@@ -30,15 +31,7 @@ LOCAL_UI = "http://127.0.0.1:5000"  # of `make ui`
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--experiment",
-        required=True,
-        metavar="NAME",
-        help="params/NAME.yaml, or the path of a params file; a collection such as `paper` too",
-    )
-    parser.add_argument(
-        "--results", default="results", metavar="FOLDER", help="results lie in FOLDER/NAME (default: %(default)s)"
-    )
+    add_collection_arguments(parser)
     parser.add_argument(
         "--follow", action="store_true", help="go on until the process that started this ends, or until SIGTERM"
     )

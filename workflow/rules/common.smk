@@ -103,6 +103,11 @@ def threads_of(wildcards):
     return experiment_of(wildcards).compute.threads
 
 
+def threads_of_all_processes(stage):
+    """Of a stage that trains in several."""
+    return lambda wildcards: threads_of(wildcards) * getattr(experiment_of(wildcards).compute.processes, stage)
+
+
 def recipe(stage, *names):
     """Params function: the digest of what this job depends on; see kind/recipes.py."""
 

@@ -77,7 +77,7 @@ rule finetune:
         recipe=recipe("finetune", "task", "method", "seed"),
     log:
         ANY.log("finetune", "{task}", "{method}", "{seed}"),
-    threads: threads_of
+    threads: threads_of_all_processes("finetune")
     resources:
         runtime=0,
     retries: retries_of_training()

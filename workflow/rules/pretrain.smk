@@ -35,7 +35,7 @@ rule pretrain:
         recipe=recipe("pretrain", "backbone"),
     log:
         ANY.log("pretrain", "{backbone}"),
-    threads: threads_of
+    threads: threads_of_all_processes("pretrain")
     resources:
         runtime=0,
     retries: retries_of_training()
