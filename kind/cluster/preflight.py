@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import getpass
 import shutil
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
@@ -51,6 +49,9 @@ def lacking_server(uri: str | None) -> list[str]:
     """An MLflow server that is named and does not answer."""
     if not (uri or "").startswith(("http://", "https://")):
         return []
+    import urllib.error  # here, since every job of a cluster imports this file
+    import urllib.request
+
     try:
         with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=SERVER_PATIENCE):  # noqa: S310  http alone
             return []
