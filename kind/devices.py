@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import sys
 from contextlib import AbstractContextManager, nullcontext
@@ -9,6 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 
 from kind.errors import UserError
+from kind.gpus import take_gpu
 
 
 def choose_device(wanted: str, where: str = "compute.device") -> torch.device:
@@ -18,7 +20,17 @@ def choose_device(wanted: str, where: str = "compute.device") -> torch.device:
             f"{where}: cuda was asked for, but this machine has no usable CUDA device",
             hint="write `device: auto` (falls back to the CPU) or run where there is a GPU",
         )
-    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+    if wanted == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return one_gpu()
+
+
+def one_gpu() -> torch.device:
+    """Of several that this process sees, one that no other job holds; each of them would take the first otherwise."""
+    names = [str(torch.cuda.get_device_properties(index).uuid) for index in range(torch.cuda.device_count())]
+    if len(names) > 1 and "LOCAL_RANK" not in os.environ:  # torchrun's processes go by their numbers
+        torch.cuda.set_device(take_gpu(tuple(names)))
+    return torch.device("cuda")
 
 
 PRECISIONS = ("auto", "float32", "bfloat16")

@@ -11,8 +11,9 @@ from pathlib import Path
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT))
 
-from kind import recipes
+from kind import parts, recipes
 from kind.errors import UserError
+from kind.gpus import count_gpus
 from kind.layout import Layout
 from kind.methods import METHODS
 from kind.params.file import find_params, load_experiments
@@ -24,6 +25,7 @@ from kind.warm_start import SOCKET
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
 KIND = "python -m kind"
+PART = "--part {wildcards.part}/{wildcards.parts} "
 RESULTS = str(config.get("results", "results"))
 
 
@@ -49,6 +51,8 @@ wildcard_constraints:
     task="[A-Za-z0-9_-]+",
     method="[A-Za-z0-9_-]+(@[0-9]+)?",  # a trial has a number
     seed="[0-9]+",
+    part="[0-9]+",
+    parts="[0-9]+",
 
 
 def is_on(name):
@@ -94,6 +98,23 @@ def threads_of(wildcards):
     return experiment_of(wildcards).compute.threads
 
 
+def local_gpus():
+    """GPUs of this machine, where its jobs run here and may use them."""
+    here = workflow.is_main_process and workflow.local_exec
+    wanted = any(experiment.compute.device != "cpu" for _, experiment in EXPERIMENTS.values())
+    return count_gpus() if here and wanted else 0
+
+
+def gpus_of(wildcards):
+    """What a job takes of them.  On a cluster the profile says what jobs ask for."""
+    return min(1, GPUS) if experiment_of(wildcards).compute.device != "cpu" else 0
+
+
+GPUS = local_gpus()
+if GPUS and workflow.global_resources.get("gpu") is None:  # --resources gpu=N goes first
+    workflow.register_resource("gpu", GPUS)
+
+
 def recipe(stage, *names):
     """Params function: the digest of what this job depends on; see kind/recipes.py."""
 
@@ -105,11 +126,37 @@ def recipe(stage, *names):
     return of
 
 
-def command(stage, *names):
-    """Shell command of a stage; its output goes to the rule's log."""
+def parts_of(stage, jobs, records, *names):
+    """Input function: what the parts of a job leave, where it has several; see kind/parts.py.
+
+    jobs: how many the params ask for.  records: gives those of the job and of the jobs before it, each with its recipe.
+    """
+
+    def of(wildcards):
+        experiment, layout = experiment_of(wildcards), layout_of(wildcards)
+        given = [int(value) if name == "seed" else value for name in names for value in [getattr(wildcards, name)]]
+        asked = jobs(experiment, given[0])
+        digests = {
+            path: recipes.recipe_digest(getattr(recipes, name)(experiment, *given))
+            for name, path in records(layout, *given).items()
+        }
+        count = parts.planned_jobs(asked, digests)
+        whole = range(1, count + 1) if count > 1 else []
+        return [layout.part(stage, *given, part=number, parts=count) for number in whole]
+
+    return of
+
+
+def records_of_run(*stages):
+    """Of a run's jobs, for `parts_of`."""
+    return lambda layout, *run: {stage: layout.record(layout.run(*run), stage) for stage in stages}
+
+
+def command(stage, *names, part=""):
+    """Shell command of a stage, or of a part of it; its output goes to the rule's log."""
     chosen = " ".join(f"--{name} {{wildcards.{name}:q}}" for name in names)
     return (
-        f"{KIND} {stage} --experiment {{params.file:q}} --results {{RESULTS:q}} {chosen} "
+        f"{KIND} {stage} --experiment {{params.file:q}} --results {{RESULTS:q}} {chosen} {part}"
         "--recipe {params.recipe} > {log:q} 2>&1"
     )
 

@@ -77,10 +77,35 @@ rule finetune:
     log:
         ANY.log("finetune", "{task}", "{method}", "{seed}"),
     threads: threads_of
+    resources:
+        gpu=gpus_of,
     message:
         "{wildcards.experiment}: finetune {wildcards.task} with {wildcards.method}, seed {wildcards.seed}"
     shell:
         command("finetune", "task", "method", "seed")
+
+
+rule sample_part:
+    input:
+        start_of,
+        after_choice,
+        ANY.record(RUN, "finetune"),
+        vae_of_task,
+    output:
+        temp(ANY.part("sample", "{task}", "{method}", "{seed}")),
+    params:
+        file=params_file,
+        recipe=recipe("sample", "task", "method", "seed"),
+    log:
+        ANY.log("sample_part", "{task}", "{method}", "{seed}", "{part}_of_{parts}"),
+    threads: threads_of
+    resources:
+        gpu=gpus_of,
+    message:
+        "{wildcards.experiment}: sample {wildcards.task} by {wildcards.method}, seed {wildcards.seed}, "
+        "part {wildcards.part} of {wildcards.parts}"
+    shell:
+        command("sample", "task", "method", "seed", part=PART)
 
 
 rule sample:
@@ -89,6 +114,7 @@ rule sample:
         after_choice,
         ANY.record(RUN, "finetune"),
         vae_of_task,
+        parts_of("sample", parts.sampling_jobs, records_of_run("sample", "finetune"), "task", "method", "seed"),
     output:
         directory(ANY.sample_folder(RUN)),
         record=ANY.record(RUN, "sample"),
@@ -98,6 +124,8 @@ rule sample:
     log:
         ANY.log("sample", "{task}", "{method}", "{seed}"),
     threads: threads_of
+    resources:
+        gpu=gpus_of,
     message:
         "{wildcards.experiment}: sample {wildcards.task} by {wildcards.method}, seed {wildcards.seed}"
     shell:

@@ -36,6 +36,8 @@ rule pretrain:
         ANY.log("pretrain", "{backbone}"),
     threads: threads_of
     priority: 100  # everything waits for these
+    resources:
+        gpu=gpus_of,
     message:
         "{wildcards.experiment}: pre-train backbone {wildcards.backbone}"
     shell:
@@ -73,6 +75,8 @@ rule replay:
     log:
         ANY.log("replay", "{backbone}"),
     threads: threads_of
+    resources:
+        gpu=gpus_of,
     message:
         "{wildcards.experiment}: draw images of backbone {wildcards.backbone}"
     shell:
