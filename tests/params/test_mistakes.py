@@ -30,7 +30,7 @@ UNKNOWN_KEYS = [
         "compute",
         {"thread": 1},
         "compute.thread: unknown key (did you mean 'threads'?); allowed: threads, device, precision, "
-        "checkpoint_seconds, recompute, workers",
+        "checkpoint_seconds, recompute, workers, sampling_jobs, feature_jobs",
     ),
     (
         "data.digits.sauce",
