@@ -11,12 +11,13 @@ from pathlib import Path
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT))
 
-from kind import parts, recipes
+from kind import recipes
 from kind.errors import UserError
 from kind.gpus import count_gpus
 from kind.layout import Layout
 from kind.methods import METHODS
 from kind.params.file import find_params, load_experiments
+from kind.parts import feature_jobs, planned_jobs, reference_jobs, sampling_jobs
 from kind.stages.check import missing
 from kind.warm_start import SOCKET
 
@@ -140,7 +141,7 @@ def parts_of(stage, jobs, records, *names):
             path: recipes.recipe_digest(getattr(recipes, name)(experiment, *given))
             for name, path in records(layout, *given).items()
         }
-        count = parts.planned_jobs(asked, digests)
+        count = planned_jobs(asked, digests)
         whole = range(1, count + 1) if count > 1 else []
         return [layout.part(stage, *given, part=number, parts=count) for number in whole]
 

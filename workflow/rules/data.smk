@@ -115,7 +115,7 @@ rule reference:
     input:
         extractor_files,
         data_of_task,
-        parts_of("reference", parts.reference_jobs, record_of_reference, "task"),
+        parts_of("reference", reference_jobs, record_of_reference, "task"),
     output:
         ANY.reference("{task}"),
         ANY.judge("{task}"),

@@ -37,7 +37,7 @@ rule evaluate:
         extractor_files,
         data_of_task,
         after_choice,
-        parts_of("evaluate", parts.feature_jobs, records_of_run("evaluate", "sample", "finetune"), "task", "method", "seed"),
+        parts_of("evaluate", feature_jobs, records_of_run("evaluate", "sample", "finetune"), "task", "method", "seed"),
     output:
         ANY.metrics(RUN),
         record=ANY.record(RUN, "evaluate"),

@@ -114,7 +114,7 @@ rule sample:
         after_choice,
         ANY.record(RUN, "finetune"),
         vae_of_task,
-        parts_of("sample", parts.sampling_jobs, records_of_run("sample", "finetune"), "task", "method", "seed"),
+        parts_of("sample", sampling_jobs, records_of_run("sample", "finetune"), "task", "method", "seed"),
     output:
         directory(ANY.sample_folder(RUN)),
         record=ANY.record(RUN, "sample"),
