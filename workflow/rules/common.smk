@@ -6,6 +6,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(workflow.basedir)
@@ -116,34 +117,36 @@ if GPUS and workflow.global_resources.get("gpu") is None:  # --resources gpu=N g
     workflow.register_resource("gpu", GPUS)
 
 
+def given(wildcards, names):
+    return [int(value) if name == "seed" else value for name in names for value in [getattr(wildcards, name)]]
+
+
+@cache
+def digest_of(experiment, stage, *names):
+    """Asked of each job several times: by its params, and by those that have parts."""
+    return recipes.recipe_digest(getattr(recipes, stage)(EXPERIMENTS[experiment][1], *names))
+
+
 def recipe(stage, *names):
     """Params function: the digest of what this job depends on; see kind/recipes.py."""
-
-    def of(wildcards):
-        given = [getattr(wildcards, name) for name in names]
-        given = [int(value) if name == "seed" else value for name, value in zip(names, given, strict=True)]
-        return recipes.recipe_digest(getattr(recipes, stage)(experiment_of(wildcards), *given))
-
-    return of
+    return lambda wildcards: digest_of(wildcards.experiment, stage, *given(wildcards, names))
 
 
 def parts_of(stage, jobs, records, *names):
     """Input function: what the parts of a job leave, where it has several; see kind/parts.py.
 
-    jobs: how many the params ask for.  records: gives those of the job and of the jobs before it, each with its recipe.
+    jobs: how many the params ask for.  records: gives those of the job and of the jobs before it, by stage.
     """
 
     def of(wildcards):
-        experiment, layout = experiment_of(wildcards), layout_of(wildcards)
-        given = [int(value) if name == "seed" else value for name in names for value in [getattr(wildcards, name)]]
-        asked = jobs(experiment, given[0])
+        layout, own = layout_of(wildcards), given(wildcards, names)
+        asked = jobs(experiment_of(wildcards), own[0])
         digests = {
-            path: recipes.recipe_digest(getattr(recipes, name)(experiment, *given))
-            for name, path in records(layout, *given).items()
+            path: digest_of(wildcards.experiment, made_by, *own) for made_by, path in records(layout, *own).items()
         }
         count = planned_jobs(asked, digests)
         whole = range(1, count + 1) if count > 1 else []
-        return [layout.part(stage, *given, part=number, parts=count) for number in whole]
+        return [layout.part(stage, *own, part=number, parts=count) for number in whole]
 
     return of
 
