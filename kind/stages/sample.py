@@ -88,12 +88,11 @@ def put_together(this: Run, whole: Job) -> dict[str, Any]:
             save_arrays(this.shards()[step][shard], **_joined([_read(this, whole, piece) for piece in group]))
         return precision
 
-    asked = sampling_jobs(this.context.experiment, this.task)
-    markers = this.context.layout.part("sample", *this.name)
-    jobs = finished_parts(markers, asked)
+    layout, asked = this.context.layout, sampling_jobs(this.context.experiment, this.task)
+    jobs = finished_parts(layout.part("sample", *this.name), asked)
     done = _timed(work)
     if jobs > 1:
-        records = [Path(str(markers).format(part=number, parts=jobs)) for number in range(1, jobs + 1)]
+        records = [layout.part("sample", *this.name, part=number, parts=jobs) for number in range(1, jobs + 1)]
         done["seconds"] = round(done["seconds"] + sum(read_record(path, "seconds")["seconds"] for path in records), 3)
         done["jobs"] = jobs
     return done | {"num_samples": this.sample_counts()[this.steps[-1]]}
