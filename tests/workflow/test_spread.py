@@ -8,9 +8,10 @@ import re
 import shutil
 import signal
 import subprocess
+from pathlib import Path
 
 import pytest
-from workspace import environment
+from workspace import ROOT, environment, snakemake
 
 from kind.artifacts import read_json
 
@@ -84,6 +85,33 @@ def test_a_run_of_several_jobs_one_of_them_killed_is_the_run_of_one(finished, co
     for old, new in ((SPREAD, ONE), (ONE, SPREAD.replace("3", "5"))):
         copied.edit(old, new)
         assert "Nothing to be done" in copied.snakemake("--dry-run", target).output
+
+
+def grouped(workspace):
+    """What goes into each job of a cluster by slurm/grouped: [(rule, task), ...]."""
+    run = snakemake(
+        "--snakefile", str(ROOT / "Snakefile"), "--profile", str(ROOT / "slurm"), "--workflow-profile",
+        str(ROOT / "slurm" / "grouped"), "--directory", str(workspace.folder), "--dry-run", "--config",
+        "experiment=params/mini.yaml",
+    )  # fmt: skip
+    assert run.code == 0, run.output
+    _, *groups = re.split(r"Group job \S+", run.output)
+    inside = [re.findall(r"^    Job \d+: mini: (\w+) (\w+)", group, re.M) for group in groups]
+    return [sorted(jobs) for jobs in inside]
+
+
+def test_small_runs_of_a_task_are_one_job_of_a_cluster(workspace):
+    workspace.edit(ONE, SPREAD)
+    (jobs,) = grouped(workspace)
+    parts = [("sample", "novel")] * 6 + [("features", "of")] * 4
+    assert jobs == sorted([*parts, *2 * [(rule, "novel") for rule in ("finetune", "sample", "evaluate")]])
+
+
+@pytest.mark.slow
+def test_trials_and_what_waits_for_them_are_in_different_jobs(workspace):
+    shutil.copy(Path(__file__).with_name("tuned.yaml"), workspace.params)
+    tasks = [{task for _, task in jobs} for jobs in grouped(workspace)]
+    assert sorted(tasks, key=min) == [{"novel"}, {"practice"}]
 
 
 @pytest.mark.slow
