@@ -100,6 +100,7 @@ def grouped(workspace):
     return [sorted(jobs) for jobs in inside]
 
 
+@pytest.mark.slow
 def test_small_runs_of_a_task_are_one_job_of_a_cluster(workspace):
     workspace.edit(ONE, SPREAD)
     (jobs,) = grouped(workspace)
