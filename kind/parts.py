@@ -25,6 +25,10 @@ class Part(NamedTuple):
     number: int
     of: int
 
+    def state(self, whole: Path) -> Path:
+        """Its state folder in that of the whole, with which it goes."""
+        return whole / "parts" / f"{self.number}_of_{self.of}"
+
     def take(self, things: Sequence[Thing]) -> Sequence[Thing]:
         """Neighbours; all parts together are all things, each once."""
         return things[len(things) * (self.number - 1) // self.of : len(things) * self.number // self.of]

@@ -76,7 +76,7 @@ def extract_part(this: Run, part: Part) -> None:
         ],
         outputs=[],
         record=layout.part("evaluate", *this.name, part=part.number, parts=part.of),
-        state=layout.state("evaluate_part", *this.name, f"{part.number}_of_{part.of}"),
+        state=part.state(this.state("evaluate")),
         planned=context.planned,
         records=[layout.record(this.folder, "sample")],
     ).run(lambda: extract(this, part))

@@ -73,8 +73,7 @@ def run(arguments: argparse.Namespace) -> None:
         whole.run(lambda: build(context, name))
         return
     record = layout.part("reference", name, part=part.number, parts=part.of)
-    state = layout.state("reference_part", name, f"{part.number}_of_{part.of}")
-    replace(whole, outputs=[], record=record, state=state).run(lambda: extract(context, name, part))
+    replace(whole, outputs=[], record=record, state=part.state(whole.state)).run(lambda: extract(context, name, part))
 
 
 def extract(context: Context, name: str, part: Part) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def draw_part(this: Run, whole: Job, part: Part) -> None:
         inputs=whole.inputs,
         outputs=[_piece_file(whole, piece) for piece in own],
         record=layout.part("sample", *this.name, **number),
-        state=layout.state("sample_part", *this.name, f"{part.number}_of_{part.of}"),
+        state=part.state(whole.state),
         planned=whole.planned,
         records=whole.records,
     ).run(lambda: _timed(lambda: draw(this, whole, own)))
