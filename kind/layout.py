@@ -204,6 +204,11 @@ class Layout:
         """Of the process that brings the experiment into MLflow."""
         return self.root / "logs" / "track.log"
 
+    @property
+    def states(self) -> Path:
+        """A folder a job, of those that have begun and are not finished."""
+        return self.root / "state"
+
     def part(self, stage: str, *names: str | int, part: str | int = "{part}", parts: str | int = "{parts}") -> Path:
         """The record of a part of a job (see kind/parts.py), until the whole is there."""
         name = ".".join(str(each) for each in names)
@@ -211,4 +216,4 @@ class Layout:
 
     def state(self, stage: str, *parts: str | int) -> Path:
         """What a running job needs to resume; undeclared, since Snakemake deletes a failed job's outputs."""
-        return self.root.joinpath("state", stage, *(str(part) for part in parts))
+        return self.states.joinpath(stage, *(str(part) for part in parts))

@@ -13,6 +13,7 @@ from kind.models.presets import PRESETS, Preset
 from kind.params.ablations import Ablation, axis_value
 from kind.params.analyses import Analyses
 from kind.params.backbones import Backbone
+from kind.params.compute import Compute
 from kind.params.data import DataSet, Latents
 from kind.params.data import Split as Split
 from kind.params.match import Match, Place, channels_of, find_match
@@ -20,28 +21,6 @@ from kind.params.methods import options_of
 from kind.params.protocol import Evaluation, ReplaySet, Sampling
 from kind.params.tasks import Task, Tune, split_label, trial_label
 from kind.params.types import ClassList, NaturalInt, PositiveFloat, PositiveInt, Section, Share
-
-MOST_JOBS = 1000  # of a run's samples: more is a slip of the pen
-
-
-class Compute(Section):
-    """Where and how jobs run.  Only `precision` is part of a recipe: the others move the last bits at most.
-
-    recompute: what training computes again in the backward pass to save memory: the hidden activations of factorized
-    matrices (`hidden`: no more memory than a dense model; nothing behind a soft gate), or all inside a block (`blocks`:
-    gradient checkpointing).  workers: processes that decode image files; None: as many as the job may use cores.
-    sampling_jobs, feature_jobs: jobs that draw a run's samples, and that extract features of them or of a reference.
-    """
-
-    may_be_none: ClassVar[tuple[str, ...]] = ("workers",)
-    threads: PositiveInt = 1
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    checkpoint_seconds: PositiveFloat = 60.0
-    recompute: Literal["nothing", "hidden", "blocks"] = "nothing"
-    workers: PositiveInt | None = None
-    sampling_jobs: Annotated[int, Field(ge=1, le=MOST_JOBS)] = 1
-    feature_jobs: Annotated[int, Field(ge=1, le=MOST_JOBS)] = 1
 
 
 class Model(Section):

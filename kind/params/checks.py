@@ -16,6 +16,7 @@ from kind.layout import SPLITS
 from kind.methods import METHODS
 from kind.params.ablations import axis_value
 from kind.params.analyses import analysis_problems
+from kind.params.compute import batch_problems
 from kind.params.entries import replay_problems, soup_problems
 from kind.params.match import match_problems
 from kind.params.messages import nearest, some
@@ -52,6 +53,7 @@ class Checks:
             self._starts, self._method_problems, self._ablations, self._sampling, self._reference,
         ):  # fmt: skip
             yield from check()
+        yield from batch_problems(self.valid)
         yield from rate_problems(self.content, self.valid)
         yield from replay_problems(self.valid, self.methods)
         yield from soup_problems(list(_mapping(self.content.get("methods"))), self.methods)

@@ -145,7 +145,7 @@ def compare(this: Run) -> Rows:
     from kind.analysis.weights import compare_weights, reference_matrices
     from kind.devices import prepare_torch
 
-    prepare_torch(this.context.experiment.compute.threads)
+    prepare_torch(this.context.experiment.compute.threads, this.context.experiment.compute.deterministic)
     settings = this.context.experiment.analyses.weights
     loaded = load_merged(this)
     references = reference_matrices(begun_with(this, loaded))
@@ -184,7 +184,7 @@ def put_together(label: str, runs: list[Run]) -> Rows:
     context = runs[0].context
     experiment = context.experiment
     asked, batch_size = experiment.analyses.interference, experiment.evaluation.batch_size
-    prepare_torch(experiment.compute.threads)
+    prepare_torch(experiment.compute.threads, experiment.compute.deterministic)
     device = choose_device(experiment.compute.device, context.device_key)
     adapted = [load_merged(this) for this in runs]
     data = [held_out_tensors(context, experiment.tasks[this.task]) for this in runs]

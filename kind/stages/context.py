@@ -13,6 +13,7 @@ from kind.layout import Layout
 from kind.params import Experiment
 from kind.params.file import find_params, load_experiment
 from kind.params.messages import nearest
+from kind.stopping import end_of_job
 from kind.weights import Place
 
 GET_EMBEDDINGS = "put a file of one vector a class there, or leave it out: classes' mean images are taken then"
@@ -24,6 +25,7 @@ class Context:
     layout: Layout
     params_path: Path
     planned: str | None
+    ends: float | None = None  # of the job's wall time, seconds since the epoch
 
     def choose(self, section: str, name: str) -> Any:
         """An entry of a params section; raises UserError naming those that there are."""
@@ -116,11 +118,26 @@ def add_shared_arguments(parser: argparse.ArgumentParser, *, required: bool = Tr
         )
 
 
+def add_time_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=0,
+        metavar="M",
+        help="wall time of the job: stop shortly before it ends, keep what is done, end with exit code 75 (default: 0, "
+        "no limit)",
+    )
+
+
 def read_context(arguments: argparse.Namespace) -> Context:
     path = find_params(arguments.experiment)
     experiment = load_experiment(path)
     for library in ("OMP", "OPENBLAS", "MKL"):  # read when numpy and torch are imported, which is later
         os.environ[f"{library}_NUM_THREADS"] = str(experiment.compute.threads)
     return Context(
-        experiment, Layout(Path(arguments.results) / experiment.name), path, getattr(arguments, "recipe", None)
+        experiment,
+        Layout(Path(arguments.results) / experiment.name),
+        path,
+        planned=getattr(arguments, "recipe", None),
+        ends=end_of_job(getattr(arguments, "minutes", 0)),
     )

@@ -90,7 +90,7 @@ def extract(this: Run, part: Part) -> dict[str, Any]:
 
     context = this.context
     experiment, size = context.experiment, context.experiment.evaluation.batch_size
-    prepare_torch(experiment.compute.threads)
+    prepare_torch(experiment.compute.threads, experiment.compute.deterministic)
     device = choose_device(experiment.compute.device, context.device_key)
     extractor = load_extractor(context.extractor_weights(), device=str(device))
     sets = [from_npz(paths, hint=AGAIN) for paths in this.shards().values()]
@@ -150,7 +150,7 @@ def write_metrics(this: Run) -> None:
     drawn = read_record(layout.record(this.folder, "sample"), "precision")
     judged = ["judge"] if experiment.is_judged else []
     described = read_record(layout.record(layout.reference(this.task).parent, this.task), *judged)
-    prepare_torch(experiment.compute.threads)
+    prepare_torch(experiment.compute.threads, experiment.compute.deterministic)
     device = choose_device(experiment.compute.device, context.device_key)
     extractor = load_extractor(context.extractor_weights(), device=str(device))
     reference, _ = load_reference(layout.reference(this.task))

@@ -95,7 +95,7 @@ def images_and_extractor(context: Context, name: str) -> tuple[ImageSet, Extract
 
     experiment = context.experiment
     task = experiment.task(name)
-    prepare_torch(experiment.compute.threads)
+    prepare_torch(experiment.compute.threads, experiment.compute.deterministic)
     device = str(choose_device(experiment.compute.device, context.device_key))
     extractor = load_extractor(context.extractor_weights(), device=device)
     real = reference_images(context, name)

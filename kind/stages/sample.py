@@ -115,7 +115,7 @@ def draw(this: Run, whole: Job, wanted: Sequence[Piece]) -> str:
     from kind.stages.expected import check_adapted
 
     compute = this.context.experiment.compute
-    prepare_torch(compute.threads)
+    prepare_torch(compute.threads, compute.deterministic)
     device = choose_device(compute.device, this.context.device_key)
     precision = choose_precision(compute.precision, device)
     missing = [piece for piece in wanted if found[piece] != precision]

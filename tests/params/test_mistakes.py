@@ -30,7 +30,8 @@ UNKNOWN_KEYS = [
         "compute",
         {"thread": 1},
         "compute.thread: unknown key (did you mean 'threads'?); allowed: threads, device, precision, "
-        "checkpoint_seconds, recompute, workers, sampling_jobs, feature_jobs",
+        "checkpoint_seconds, spare_seconds, slices, recompute, accumulation, processes, compile, deterministic, workers, "
+        "sampling_jobs, feature_jobs",
     ),
     (
         "data.digits.sauce",
@@ -262,6 +263,14 @@ COMBINATIONS = [
      "or zero"),
     ("compute", {"recompute": "block"}, "compute.recompute: 'block' is not allowed (did you mean 'blocks'?); allowed: "
      "'nothing', 'hidden' or 'blocks'"),
+    ("compute", {"processes": {"pretrain": 3}, "accumulation": 3}, "pretrain.batch_size: 8 images are fewer than the "
+     "parts they are divided into, compute.processes.pretrain 3 x compute.accumulation 3"),
+    ("compute", {"processes": {"finetune": 99}}, "finetune.batch_size: 8 images are fewer than the parts they are "
+     "divided into, compute.processes.finetune 99 x compute.accumulation 1"),
+    ("compute", {"processes": 2}, "compute.processes: expected a mapping, found 2"),
+    ("compute", {"processes": {"sample": 2}}, "compute.processes.sample: unknown key; allowed: pretrain, finetune"),
+    ("compute", {"precision": "tf23"}, "compute.precision: 'tf23' is not allowed (did you mean 'tf32'?); allowed: "
+     "'auto', 'float32', 'tf32' or 'bfloat16'"),
     ("methods.kind.num_tailors", 13, "methods.kind: impossible rank: 20 learngenes + 13 tailors a class = 33 active "
      "components exceed the rank 32; lower num_tailors or tailor_budget"),
     ("methods.kind", {"num_tailors": 1, "tailor_budget": 3}, "methods.kind: num_tailors and tailor_budget are two ways "
@@ -310,6 +319,7 @@ FINE = [
     ("evaluation.num_reference", 42),
     ("evaluation.num_reference", None),
     ("finetune.warmup_steps", 8),
+    ("compute", {"processes": {"pretrain": 2}, "accumulation": 4}),
     ("finetune.learning_rate", 1),  # a whole number where any number goes
     ("methods.lora.rank", 32),
     ("methods.kind.num_tailors", 12),

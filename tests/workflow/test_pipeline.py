@@ -77,6 +77,11 @@ def test_where_the_interpreter_and_the_params_file_lie_reruns_nothing(finished, 
     assert "Nothing to be done" in run.output, run.output
 
 
+def test_a_time_limit_reruns_nothing(finished):
+    limits = finished.snakemake("--dry-run", "--set-resources", "finetune:runtime=60", "pretrain:runtime=600")
+    assert "Nothing to be done" in limits.output, limits.output
+
+
 def test_touched_but_equal_inputs_rerun_nothing(copied):
     for name in ("images.npy", "index.npz", "manifest.json"):
         (copied.results / "data/digits" / name).touch()

@@ -112,9 +112,19 @@ def gpus_of(wildcards):
     return min(1, GPUS) if experiment_of(wildcards).compute.device != "cpu" else 0
 
 
+def gpus_of_all_processes(stage):
+    """Of a stage that trains in several."""
+    return lambda wildcards: gpus_of(wildcards) * getattr(experiment_of(wildcards).compute.processes, stage)
+
+
 GPUS = local_gpus()
 if GPUS and workflow.global_resources.get("gpu") is None:  # --resources gpu=N goes first
     workflow.register_resource("gpu", GPUS)
+
+
+def threads_of_all_processes(stage):
+    """Of a stage that trains in several."""
+    return lambda wildcards: threads_of(wildcards) * getattr(experiment_of(wildcards).compute.processes, stage)
 
 
 def given(wildcards, names):
@@ -156,11 +166,22 @@ def records_of_run(*stages):
     return lambda layout, *run: {stage: layout.record(layout.run(*run), stage) for stage in stages}
 
 
-def command(stage, *names, part=""):
-    """Shell command of a stage, or of a part of it; its output goes to the rule's log."""
+# Wall time, as the profile sets it for a rule; 0 is no limit.  The same text everywhere, or rules would be run again.
+MINUTES = "--minutes {resources.runtime} "
+
+
+def retries_of_training():
+    """Two more than the slices that a training is planned to take, if several; None: as the profile has it.  In a job
+    of its own Snakemake reads this again, and must not try again inside it."""
+    slices = max(experiment.compute.slices for _, experiment in EXPERIMENTS.values())
+    return slices + 2 if slices > 1 and workflow.is_main_process else None
+
+
+def command(stage, *names, more=""):
+    """Shell command of a stage; its output goes to the rule's log."""
     chosen = " ".join(f"--{name} {{wildcards.{name}:q}}" for name in names)
     return (
-        f"{KIND} {stage} --experiment {{params.file:q}} --results {{RESULTS:q}} {chosen} {part}"
+        f"{KIND} {stage} --experiment {{params.file:q}} --results {{RESULTS:q}} {chosen} {more}"
         "--recipe {params.recipe} > {log:q} 2>&1"
     )
 

@@ -104,7 +104,7 @@ rule reference_part:
         "{wildcards.experiment}: features of the reference of task {wildcards.task}, part {wildcards.part} of "
         "{wildcards.parts}"
     shell:
-        command("reference", "task", part=PART)
+        command("reference", "task", more=PART)
 
 
 def record_of_reference(layout, task):

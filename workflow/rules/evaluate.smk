@@ -24,7 +24,7 @@ rule evaluate_part:
         "{wildcards.experiment}: features of {wildcards.task} by {wildcards.method}, seed {wildcards.seed}, "
         "part {wildcards.part} of {wildcards.parts}"
     shell:
-        command("evaluate", "task", "method", "seed", part=PART)
+        command("evaluate", "task", "method", "seed", more=PART)
 
 
 rule evaluate:

@@ -76,13 +76,15 @@ rule finetune:
         recipe=recipe("finetune", "task", "method", "seed"),
     log:
         ANY.log("finetune", "{task}", "{method}", "{seed}"),
-    threads: threads_of
+    threads: threads_of_all_processes("finetune")
     resources:
-        gpu=gpus_of,
+        gpu=gpus_of_all_processes("finetune"),
+        runtime=0,
+    retries: retries_of_training()
     message:
         "{wildcards.experiment}: finetune {wildcards.task} with {wildcards.method}, seed {wildcards.seed}"
     shell:
-        command("finetune", "task", "method", "seed")
+        command("finetune", "task", "method", "seed", more=MINUTES)
 
 
 rule sample_part:
@@ -105,7 +107,7 @@ rule sample_part:
         "{wildcards.experiment}: sample {wildcards.task} by {wildcards.method}, seed {wildcards.seed}, "
         "part {wildcards.part} of {wildcards.parts}"
     shell:
-        command("sample", "task", "method", "seed", part=PART)
+        command("sample", "task", "method", "seed", more=PART)
 
 
 rule sample:

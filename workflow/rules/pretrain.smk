@@ -34,14 +34,16 @@ rule pretrain:
         recipe=recipe("pretrain", "backbone"),
     log:
         ANY.log("pretrain", "{backbone}"),
-    threads: threads_of
-    priority: 100  # everything waits for these
+    threads: threads_of_all_processes("pretrain")
     resources:
-        gpu=gpus_of,
+        gpu=gpus_of_all_processes("pretrain"),
+        runtime=0,
+    retries: retries_of_training()
+    priority: 100  # everything waits for these
     message:
         "{wildcards.experiment}: pre-train backbone {wildcards.backbone}"
     shell:
-        command("pretrain", "backbone")
+        command("pretrain", "backbone", more=MINUTES)
 
 
 rule extract:

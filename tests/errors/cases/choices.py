@@ -189,6 +189,12 @@ CASES = [
         "  -> a file stands where a folder is needed: move it, or name another place with --results",
     ),
     Case(
+        "wall time that is none",
+        lambda p: None,
+        (*FINETUNE, "--minutes", "nan"),
+        "--minutes nan: not a length of time\n  -> give the job's wall time, or 0: no limit",
+    ),
+    Case(
         "loss that is not finite",
         lambda p: p.edit(
             (
@@ -197,8 +203,10 @@ CASES = [
             )
         ),
         FINETUNE,
-        "finetune novel full seed 0: the loss or its gradient is not finite in steps 1 to 3, learning rate 1e+38\n"
-        "  -> lower the learning rate, lengthen the warm-up or set gradient_clip",
+        "finetune novel full seed 0: the loss or its gradient is not finite in step ...\n"
+        "  -> lower the learning rate, lengthen the warm-up or set gradient_clip\n"
+        "  -> tried again as it is, this ends the same way at once, until the params change or ... takes away "
+        "results/tiny/state/finetune/novel/full/0/failed.json",
     ),
     # --- choices that the params leave open
     Case(

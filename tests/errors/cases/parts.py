@@ -76,10 +76,9 @@ def changed(path: str, record: str, stage: str) -> str:
 
 
 def put_state(place: Place, content) -> None:
-    import torch
+    from kind.training_state import StateFiles
 
-    (place.results / STATE).parent.mkdir(parents=True)
-    torch.save(content, place.results / STATE)
+    StateFiles(place.results / STATE, "a run").save(content)
 
 
 def start_from_nearest(place: Place, path: str | None = None) -> None:
