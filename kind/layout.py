@@ -215,6 +215,11 @@ class Layout:
         """A folder a job, of those that have begun and are not finished."""
         return self.root / "state"
 
+    def part(self, stage: str, *names: str | int, part: str | int = "{part}", parts: str | int = "{parts}") -> Path:
+        """The record of a part of a job (see kind/parts.py), until the whole is there."""
+        name = ".".join(str(each) for each in names)
+        return self.root / "state" / "parts" / stage / f"{name}.{part}_of_{parts}.json"
+
     def state(self, stage: str, *parts: str | int) -> Path:
         """What a running job needs to resume; undeclared, since Snakemake deletes a failed job's outputs."""
         return self.states.joinpath(stage, *(str(part) for part in parts))

@@ -30,7 +30,8 @@ UNKNOWN_KEYS = [
         "compute",
         {"thread": 1},
         "compute.thread: unknown key (did you mean 'threads'?); allowed: threads, device, precision, "
-        "checkpoint_seconds, spare_seconds, slices, recompute, accumulation, processes, compile, deterministic, workers",
+        "checkpoint_seconds, spare_seconds, slices, recompute, accumulation, processes, compile, deterministic, workers, "
+        "sampling_jobs, feature_jobs",
     ),
     (
         "data.digits.sauce",

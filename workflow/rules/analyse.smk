@@ -73,6 +73,8 @@ rule analyse_interference:
     log:
         ANY.log("analyse", "interference"),
     threads: threads_of
+    resources:
+        gpu=gpus_of,
     message:
         "{wildcards.experiment}: adapted models put together"
     shell:

@@ -35,6 +35,8 @@ rule encode:
         ANY.log("encode", "{data}"),
     threads: workers_of
     priority: 100
+    resources:
+        gpu=gpus_of,
     message:
         "{wildcards.experiment}: encode data {wildcards.data}"
     shell:
@@ -84,10 +86,36 @@ def named_among(experiments):
 JUDGED = [name for name, (_, found) in EXPERIMENTS.items() if found.is_judged]
 
 
+rule reference_part:
+    input:
+        extractor_files,
+        data_of_task,
+    output:
+        temp(ANY.part("reference", "{task}")),
+    params:
+        file=params_file,
+        recipe=recipe("reference", "task"),
+    log:
+        ANY.log("reference_part", "{task}", "{part}_of_{parts}"),
+    threads: threads_of
+    resources:
+        gpu=gpus_of,
+    message:
+        "{wildcards.experiment}: features of the reference of task {wildcards.task}, part {wildcards.part} of "
+        "{wildcards.parts}"
+    shell:
+        command("reference", "task", more=PART)
+
+
+def record_of_reference(layout, task):
+    return {"reference": layout.record(layout.reference(task).parent, task)}
+
+
 rule reference:
     input:
         extractor_files,
         data_of_task,
+        parts_of("reference", reference_jobs, record_of_reference, "task"),
     output:
         ANY.reference("{task}"),
         ANY.judge("{task}"),
@@ -100,6 +128,8 @@ rule reference:
     wildcard_constraints:
         experiment=named_among(JUDGED),
     threads: threads_of
+    resources:
+        gpu=gpus_of,
     message:
         "{wildcards.experiment}: reference of task {wildcards.task}"
     shell:

@@ -79,6 +79,7 @@ rule finetune:
         ANY.log("finetune", "{task}", "{method}", "{seed}"),
     threads: threads_of_all_processes("finetune")
     resources:
+        gpu=gpus_of_all_processes("finetune"),
         runtime=0,
     retries: retries_of_training()
     message:
@@ -87,12 +88,36 @@ rule finetune:
         command("finetune", "task", "method", "seed", more=MINUTES)
 
 
+rule sample_part:
+    input:
+        start_of,
+        after_choice,
+        ANY.record(RUN, "finetune"),
+        vae_of_task,
+    output:
+        temp(ANY.part("sample", "{task}", "{method}", "{seed}")),
+    params:
+        file=params_file,
+        recipe=recipe("sample", "task", "method", "seed"),
+    log:
+        ANY.log("sample_part", "{task}", "{method}", "{seed}", "{part}_of_{parts}"),
+    threads: threads_of
+    resources:
+        gpu=gpus_of,
+    message:
+        "{wildcards.experiment}: sample {wildcards.task} by {wildcards.method}, seed {wildcards.seed}, "
+        "part {wildcards.part} of {wildcards.parts}"
+    shell:
+        command("sample", "task", "method", "seed", more=PART)
+
+
 rule sample:
     input:
         start_of,
         after_choice,
         ANY.record(RUN, "finetune"),
         vae_of_task,
+        parts_of("sample", sampling_jobs, records_of_run("sample", "finetune"), "task", "method", "seed"),
     output:
         directory(ANY.sample_folder(RUN)),
         record=ANY.record(RUN, "sample"),
@@ -102,6 +127,8 @@ rule sample:
     log:
         ANY.log("sample", "{task}", "{method}", "{seed}"),
     threads: threads_of
+    resources:
+        gpu=gpus_of,
     message:
         "{wildcards.experiment}: sample {wildcards.task} by {wildcards.method}, seed {wildcards.seed}"
     shell:

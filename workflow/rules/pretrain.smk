@@ -37,6 +37,7 @@ rule pretrain:
         ANY.log("pretrain", "{backbone}"),
     threads: threads_of_all_processes("pretrain")
     resources:
+        gpu=gpus_of_all_processes("pretrain"),
         runtime=0,
     retries: retries_of_training()
     priority: 100  # everything waits for these
@@ -77,6 +78,8 @@ rule replay:
     log:
         ANY.log("replay", "{backbone}"),
     threads: threads_of
+    resources:
+        gpu=gpus_of,
     message:
         "{wildcards.experiment}: draw images of backbone {wildcards.backbone}"
     shell:

@@ -97,6 +97,16 @@ CASES = [
         "  6. ablations.words.entries: kind, zero have the same words 'one'; each needs its own\n"
         "  -> mend tiny.yaml and run the same command again",
     ),
+    # --- jobs of a run
+    Case(
+        "no job, and more jobs than anybody means",
+        lambda p: p.edit(("compute: {device: cpu}", "compute: {device: cpu, sampling_jobs: 0, feature_jobs: 10000}")),
+        FINETUNE,
+        "tiny.yaml: 2 problems\n"
+        "  1. compute.sampling_jobs: must be at least 1, found 0\n"
+        "  2. compute.feature_jobs: must be at most 1000, found 10000\n"
+        "  -> mend tiny.yaml and run the same command again",
+    ),
     # --- analyses
     Case(
         "an analysis that the params do not ask for",
