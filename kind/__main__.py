@@ -29,13 +29,15 @@ STAGES = {
     "compare": "each method's best within a budget of steps, parameters or time",
     "track": "bring an experiment's files into MLflow",
     "plan": "what an experiment costs, before it is run",
-    "check": "check params files and what they need on this machine",
+    "check": "check params files and what they need on this machine, or on a cluster",
     "clear-failure": "let trainings be tried again whose loss was not finite",
+    "recover": "after Snakemake was killed: end its jobs, take its lock away",
 }
 ON_FILES = {  # without an experiment; `extract` works on model files too
     "fetch": "get weights that others published",
     "recombine": "keep classes of a KIND model, combine models, cut to a budget",
     "export": "write a model as a folder that stock diffusers and peft load",
+    "server": "MLflow's server, for runs on several machines",
 }
 
 
@@ -100,7 +102,7 @@ def _overview() -> argparse.ArgumentParser:
         prog="python -m kind",
         description="KIND: decomposable diffusion transformers.  One command a stage; Snakemake chains them.",
         epilog=f"stages, in order:\n{stages}\n\n"
-        f"on files, without an experiment (extract, evaluate and reference too):\n{on_files}\n\n"
+        f"without an experiment, on files (extract, evaluate and reference too) and apart from any:\n{on_files}\n\n"
         "python -m kind STAGE --help shows a stage's arguments.\n"
         "Running a stage again resumes it, or ends at once if it is done.",
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -13,6 +13,7 @@ import torch
 
 from kind import processes
 from kind.errors import UserError
+from kind.gpus import take_gpu
 
 GPU_VARIABLES = ("SLURM_JOB_GPUS", "SLURM_STEP_GPUS", "CUDA_VISIBLE_DEVICES")
 NO_GPU = ("", "-1", "NoDevFiles")  # what they say where a job has none
@@ -34,13 +35,21 @@ def choose_device(wanted: str, where: str = "compute.device") -> torch.device:
         _warn_of_cpu(where)
         return torch.device("cpu")
     if processes.world() == 1:
-        return torch.device("cuda")
+        return one_gpu()
     if processes.of_machine() > (visible := torch.cuda.device_count()):
         raise UserError(
             f"{processes.of_machine()} processes train together on this machine, and it has {visible} GPUs for them",
             hint="ask for a GPU a process (slurm/config.yaml: gpu), or for fewer processes (compute.processes)",
         )
     return torch.device("cuda", processes.local_rank())
+
+
+def one_gpu() -> torch.device:
+    """Of several that this process sees, one that no other job holds; each of them would take the first otherwise."""
+    names = [str(torch.cuda.get_device_properties(index).uuid) for index in range(torch.cuda.device_count())]
+    if len(names) > 1:
+        torch.cuda.set_device(take_gpu(tuple(names)))
+    return torch.device("cuda")
 
 
 @cache

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
 
 from kind.params.types import PositiveFloat, PositiveInt, Section
+
+MOST_JOBS = 1000  # of a run's samples: more is a slip of the pen
 
 
 class Processes(Section):
@@ -29,6 +33,7 @@ class Compute(Section):
     processes: of pretrain and finetune.  compile: whether the model that is trained is compiled (torch.compile).
     deterministic: whether GPUs, too, give the same bits each time.
     workers: processes that decode image files; None: as many as the job may use cores.
+    sampling_jobs, feature_jobs: jobs that draw a run's samples, and that extract features of them or of a reference.
     """
 
     may_be_none: ClassVar[tuple[str, ...]] = ("workers",)
@@ -44,6 +49,8 @@ class Compute(Section):
     compile: bool = False
     deterministic: bool = False
     workers: PositiveInt | None = None
+    sampling_jobs: Annotated[int, Field(ge=1, le=MOST_JOBS)] = 1
+    feature_jobs: Annotated[int, Field(ge=1, le=MOST_JOBS)] = 1
 
 
 def batch_problems(valid: Mapping[str, Any]) -> Iterator[str]:

@@ -34,7 +34,8 @@ def plan_disk(experiment: Experiment, models: Models) -> dict[str, int]:
     for task, label, _ in experiment.all_runs():
         model, count = models.adapted(label, task), drawn_images(experiment, task)
         learned = model.cost.parameters if model.trained is None else model.trained
-        learned += (model.num_classes + 1) * models.network.shape.width
+        if not experiment.task(task).seen:
+            learned += (model.num_classes + 1) * models.network.shape.width
         found["adapters"] += FLOAT * learned * (len(experiment.curve_steps(task)) + 1)
         found["samples"] += count * _image(experiment, experiment.task(task).data)
         found["features"] += count * length * FLOAT

@@ -54,7 +54,11 @@ def run(arguments: argparse.Namespace) -> None:
             hint=f"tasks: {', '.join(context.experiment.tasks)}",
         )
     if name == "weights":
-        context.choose("tasks", arguments.task)
+        if context.choose("tasks", arguments.task).seen:
+            raise UserError(
+                f"{context.params_path}: on tasks.{arguments.task} nothing is trained that could be analysed",
+                hint="name a task without `seen: true`",
+            )
         analyse_weights(context, arguments.task)
     else:
         analyse_interference(context)
@@ -62,7 +66,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def analyse_weights(context: Context, task: str) -> None:
     experiment, layout = context.experiment, context.layout
-    runs = [Run(context, task, label, seed) for label in experiment.methods for seed in experiment.seeds]
+    runs = [Run(context, task, label, seed) for label in experiment.entries_on(task) for seed in experiment.seeds]
     job = Job(
         recipe=recipes.weights(experiment, task),
         inputs=_trained(runs),

@@ -12,6 +12,7 @@ from pathlib import Path
 from kind.errors import UserError
 from kind.layout import Layout
 from kind.params.file import find_params, load_experiments
+from kind.stages.context import add_collection_arguments
 from kind.stages.failures import NAME, read_failure
 
 EXAMPLE = """python -m kind clear-failure --experiment smoke
@@ -19,15 +20,7 @@ EXAMPLE = """python -m kind clear-failure --experiment smoke
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--experiment",
-        required=True,
-        metavar="NAME",
-        help="params/NAME.yaml, or the path of a params file; a collection such as `paper` too",
-    )
-    parser.add_argument(
-        "--results", default="results", metavar="FOLDER", help="results lie in FOLDER/NAME (default: %(default)s)"
-    )
+    add_collection_arguments(parser)
     parser.add_argument("--backbone", metavar="NAME", help="only of this pre-training")
     parser.add_argument("--task", metavar="NAME", help="only of fine-tunings to this task")
     parser.add_argument("--method", metavar="NAME", help="only of fine-tunings with this method")

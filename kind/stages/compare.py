@@ -32,7 +32,8 @@ def run(arguments: argparse.Namespace) -> None:
 
     context = read_context(arguments)
     experiment = context.experiment
-    runs = load_runs(context.layout.root, experiment.tasks, experiment.methods, experiment.seeds)
+    entries_on = {task: experiment.entries_on(task) for task in experiment.tasks}
+    runs = load_runs(context.layout.root, experiment.tasks, experiment.methods, experiment.seeds, entries_on)
     budget = Budget(arguments.steps, arguments.parameters, arguments.seconds)
     tables = list(standings(runs, budget, arguments.metric))
     for found in tables:

@@ -118,6 +118,19 @@ def add_shared_arguments(parser: argparse.ArgumentParser, *, required: bool = Tr
         )
 
 
+def add_collection_arguments(parser: argparse.ArgumentParser) -> None:
+    """Of stages that work on several experiments, too."""
+    parser.add_argument(
+        "--experiment",
+        required=True,
+        metavar="NAME",
+        help="params/NAME.yaml, or the path of a params file; a collection such as `paper` too",
+    )
+    parser.add_argument(
+        "--results", default="results", metavar="FOLDER", help="results lie in FOLDER/NAME (default: %(default)s)"
+    )
+
+
 def add_time_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--minutes",

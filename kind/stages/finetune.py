@@ -66,6 +66,8 @@ def train(this: Run, job: Job) -> dict:
         check_backbone(context, options.backbone, this.start)
     start = load_start(method.start, this.start, config, this.seed)
     check_images(data, start.model.config, f"task {this.task}")
+    if method.for_seen:
+        start = start.of_classes(task.classes)
     material = load_material(this)
     model = adapt(start, method, options, len(task.classes), this.seed, settings.label_table, material)
     # after adapt, which renews the label table, so that the header describes the adapted model

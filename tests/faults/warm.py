@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-PATIENCE = 300.0  # seconds after which a test that waits has failed
+PATIENCE = 900.0  # seconds after which a wait has failed: a machine may be busy
 LOADED = (
     "kind.stages.pretrain", "kind.stages.training_job", "kind.checkpoints", "kind.sampling", "kind.data.sources",
     "kind.evaluation.complexity", "kind.stages.decoder", "kind.stages.images", "kind.stages.expected",

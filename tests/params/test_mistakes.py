@@ -30,7 +30,8 @@ UNKNOWN_KEYS = [
         "compute",
         {"thread": 1},
         "compute.thread: unknown key (did you mean 'threads'?); allowed: threads, device, precision, "
-        "checkpoint_seconds, spare_seconds, slices, recompute, accumulation, processes, compile, deterministic, workers",
+        "checkpoint_seconds, spare_seconds, slices, recompute, accumulation, processes, compile, deterministic, workers, "
+        "sampling_jobs, feature_jobs",
     ),
     (
         "data.digits.sauce",
@@ -68,7 +69,7 @@ UNKNOWN_KEYS = [
         "tasks.novel.guidance",
         2.0,
         "tasks.novel.guidance: unknown key (did you mean 'guidance_scale'?); allowed: data, classes, "
-        "images_per_class, seed, guidance_scale",
+        "images_per_class, seed, guidance_scale, seen",
     ),
     (
         "finetune.stpes",
@@ -173,7 +174,7 @@ WRONG_VALUES = [
 
 COMBINATIONS = [
     ("tasks.novel.classes", [2, 7], "tasks.novel.classes: '2' also in pretrain.classes; a task's classes must be new "
-     "to the backbone"),
+     "to the backbone; where nothing is trained, all are known: `seen: true`"),
     ("tasks.novel.classes", [7, "7"], "tasks.novel.classes: '7' is named twice"),
     ("pretrain.classes", [0, 1, 0], "pretrain.classes: '0' is named twice"),
     ("tasks.novel.classes", [7, 11], "tasks.novel.classes: digits has no class '11' (did you mean '1'?); classes: 0, "

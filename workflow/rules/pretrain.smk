@@ -5,7 +5,8 @@ def data_of_pretraining(wildcards):
     """With the VAE that shows what came of it."""
     experiment = experiment_of(wildcards)
     data = experiment.pretrain.data
-    return layout_of(wildcards).training_files(experiment, data) + vae_files(experiment, data)
+    files = layout_of(wildcards).training_files(experiment, data)
+    return by_description(files) + vae_files(experiment, data)
 
 
 def start_of_backbone(wildcards):
@@ -36,6 +37,7 @@ rule pretrain:
         ANY.log("pretrain", "{backbone}"),
     threads: threads_of_all_processes("pretrain")
     resources:
+        gpu=gpus_of_all_processes("pretrain"),
         runtime=0,
     retries: retries_of_training()
     priority: 100  # everything waits for these
@@ -76,6 +78,8 @@ rule replay:
     log:
         ANY.log("replay", "{backbone}"),
     threads: threads_of
+    resources:
+        gpu=gpus_of,
     message:
         "{wildcards.experiment}: draw images of backbone {wildcards.backbone}"
     shell:
