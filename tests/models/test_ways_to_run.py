@@ -81,6 +81,9 @@ def test_the_compiled_model_is_one_graph(model, model_inputs):
     names = list(model.state_dict())
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
     assert_same(run(model, inputs, compiled), expected)
+    model.recompute_blocks = True
+    assert_same(run(model, inputs, torch.compile(model, backend="aot_eager")), expected)
+    model.recompute_blocks = False
     null = torch.full((12,), 5)
     other = (*inputs[:2], null)
     assert_same(run(model, other, compiled, gate_labels=inputs[2]), run(model, other, gate_labels=inputs[2]))
