@@ -14,6 +14,7 @@ from kind.params import Experiment
 from kind.params.file import find_params, load_experiment
 from kind.params.messages import nearest
 from kind.weights import Place
+from kind.weights_lock import check_known
 
 GET_EMBEDDINGS = "put a file of one vector a class there, or leave it out: classes' mean images are taken then"
 
@@ -98,6 +99,7 @@ class Context:
     def _published(self, place: Place) -> list[Path]:
         if problem := place.problem():
             raise UserError(f"{self.params_path}: {problem}", hint=place.weights.ways)
+        check_known(place)
         return place.files
 
 

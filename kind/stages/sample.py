@@ -49,6 +49,7 @@ def draw(this: Run, job: Job) -> dict:
     from kind.artifacts import save_arrays
     from kind.checkpoints import load_adapted
     from kind.devices import choose_device, choose_precision, prepare_torch
+    from kind.kept import is_kept, keep, release
     from kind.random_streams import derive_seed
     from kind.sampling import balanced_labels, sample_images
     from kind.stages.decoder import decoder_of
@@ -72,7 +73,7 @@ def draw(this: Run, job: Job) -> dict:
         for index, path in enumerate(paths):
             kept, first = waiting / f"{step}_{path.name}", index * protocol.shard_size
             drawn[kept] = path
-            if kept.is_file():
+            if is_kept(kept):
                 continue
             if loaded is None:
                 loaded = load_adapted(weights, this.start)
@@ -93,9 +94,11 @@ def draw(this: Run, job: Job) -> dict:
                 decode=decode,
             )
             save_arrays(kept, arr_0=images, arr_1=chosen.numpy())
+            keep(kept)
     for kept, path in drawn.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         os.replace(kept, path)
+        release(kept)
     return {
         "precision": precision,
         "num_samples": this.sample_counts()[steps[-1]],
