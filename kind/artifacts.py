@@ -12,6 +12,7 @@ import io
 import json
 import os
 import platform
+import struct
 import subprocess
 import zipfile
 import zlib
@@ -180,6 +181,7 @@ def load_arrays(
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise ValueError("it holds a single array")
         with archive:
+            require_all_members(archive.zip)
             arrays = {name: _whole_array(archive.zip, name) for name in archive.files if name not in without}
     except DAMAGED_NPZ as error:
         found = "it holds pickled objects, which are not read" if "pickle" in str(error) else error
@@ -203,6 +205,18 @@ def _whole_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
     return array
 
 
+def require_all_members(archive: zipfile.ZipFile) -> None:
+    """Raises ValueError where there are bytes between the members: a damaged directory leaves some of them out."""
+    ends = 0
+    for member in sorted(archive.infolist(), key=lambda one: one.header_offset):
+        if member.header_offset > ends + DESCRIPTOR:
+            break
+        archive.fp.seek(member.header_offset + 26)
+        ends = archive.fp.tell() + 4 + sum(struct.unpack("<HH", archive.fp.read(4))) + member.compress_size
+    if archive.start_dir > ends + DESCRIPTOR:
+        raise ValueError("it holds more than its directory says")
+
+
 def require_end(stream: BinaryIO) -> None:
     """Of a member of an npz file: only there the archive compares its checksum, so that a damaged header, which makes
     an array smaller, shows too."""
@@ -210,10 +224,12 @@ def require_end(stream: BinaryIO) -> None:
         raise ValueError("an array ends before its file does")
 
 
+DESCRIPTOR = 24  # bytes that may follow a member, where it was written to a stream
+
 # What numpy and zipfile raise for bytes that are no npz file: the second line for damage in a header.
 DAMAGED_NPZ = (
     zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError,
-    NotImplementedError, RuntimeError, SyntaxError, MemoryError, KeyError, TypeError,
+    NotImplementedError, RuntimeError, SyntaxError, MemoryError, KeyError, TypeError, struct.error,
 )  # fmt: skip
 REMAKE = "cut off or changed after it was written: delete it, then run snakemake, or the stage that writes it, again"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kind.artifacts import DAMAGED_NPZ, require_end
+from kind.artifacts import DAMAGED_NPZ, require_all_members, require_end
 from kind.errors import UserError
 from kind.evaluation.image_sets import ImageSet
 
@@ -49,6 +49,7 @@ def _open_npz(path: Path, hint: str | None) -> tuple[tuple[int, ...], np.ndarray
     if not path.is_file():
         raise UserError(f"{path}: no such file", hint=hint)
     with _reading(path, hint), zipfile.ZipFile(path) as archive:
+        require_all_members(archive)
         found = {}
         for member in archive.namelist():
             with archive.open(member) as stream:

@@ -1,5 +1,7 @@
 """Params files that are broken in every way: what hypothesis draws from, and the nastiest by hand."""
 
+# ruff: noqa: E501  tables
+
 from __future__ import annotations
 
 import copy
@@ -11,7 +13,7 @@ import yaml
 from hypothesis import strategies as st
 
 ROOT = Path(__file__).resolve().parents[2]
-BUNDLED = [path for path in sorted((ROOT / "params").glob("*.yaml")) if path.stem not in ("methods", "paper")]
+BUNDLED = [ROOT / "params" / f"{name}.yaml" for name in ("smoke", "rivals", "interference", "imagenet_lsun")]
 TAB, BELL, RIGHT_TO_LEFT = "\t", "\x07", "\u202e"
 
 TEXTS = (
@@ -173,14 +175,13 @@ def by_hand(valid: str) -> dict[str, bytes]:
         "a wrong date": valid.replace("seeds: [0, 1]", "seeds: 2020-99-99"),
         "a date": valid.replace("seeds: [0, 1]", "seeds: [2020-01-01]"),
         "an octal": valid.replace("steps: 10", "steps: 0o10"),
-        "a boolean class": valid.replace("classes: [A, C, E]}", "classes: [no, C, E]}"),
+        "a class that is false": valid.replace("classes: [A, C, E]}", "classes: [no, C, E]}"),
         "a text number": valid.replace("1.0e-3", "1e-3"),
         "not a number": valid.replace("learning_rate: 1.0e-3", "learning_rate: .nan"),
         "infinite": valid.replace("learning_rate: 1.0e-3", "learning_rate: .inf"),
         "a number of 5000 digits": valid.replace("steps: 10", "steps: " + "9" * 5000),
         "a number of a million digits": valid.replace("steps: 10", "steps: " + "9" * 1_000_000),
         "a hexadecimal number of a million digits": valid.replace("steps: 10", "steps: 0x" + "f" * 1_000_000),
-        "10^12 seeds by aliases": valid.replace("seeds: [0, 1]", "seeds: *a11").join((laughs(), "")),
         "laughs as seeds": laughs() + valid.replace("seeds: [0, 1]", "seeds: *a11"),
         "laughs as options": laughs() + valid.replace("options: {classes: [A, C, E], images_per_class: 40}", "options: *a11"),
         "laughs as a description": laughs() + valid.replace("description: for tests", "description: *a11"),
@@ -216,10 +217,10 @@ def by_hand(valid: str) -> dict[str, bytes]:
         "a collection of itself": "experiments: [broken]\n",
         "a collection of nothing": "experiments: []\n",
         "a collection with a path": "experiments: [../x]\n",
-        "a million keys": "".join(f"k{i}: 1\n" for i in range(20_000)),
+        "20,000 keys": "".join(f"k{i}: 1\n" for i in range(20_000)),
         "a long line": valid.replace("for tests", "x" * 1_000_000),
-        "10^9 samples": valid.replace("num_samples: 20", "num_samples: 1000000000000000000"),
-        "10^9 learngenes": valid.replace("num_learngenes: 20", "num_learngenes: 4611686018427387904"),
+        "10^18 samples": valid.replace("num_samples: 20", "num_samples: 1000000000000000000"),
+        "10^18 learngenes": valid.replace("num_learngenes: 20", "num_learngenes: 4611686018427387904"),
         "10^18 curve points": valid.replace("curve: [0.5]", "curve: [1.0e-300, 5.0e-324, 0.999999999999]"),
     }  # fmt: skip
     return {name: text if isinstance(text, bytes) else text.encode() for name, text in texts.items()}
