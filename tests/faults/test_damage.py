@@ -170,6 +170,8 @@ def test_a_damaged_file_is_named_and_nothing_is_made_of_it(place, capsys, name):
     (place.results / done).unlink()  # so that there is work
     before, content = place.contents(), path.read_bytes()
     for what, damaged in damages(content, cuts=2, flips=3):
+        if path.suffix == ".json" and means_the_same(damaged, content):
+            continue
         path.write_bytes(damaged)
         code = main([stage, "--experiment", "tiny.yaml", *chosen])
         said = capsys.readouterr().err
@@ -177,6 +179,14 @@ def test_a_damaged_file_is_named_and_nothing_is_made_of_it(place, capsys, name):
         path.write_bytes(content)
         changed = {key for key, value in place.contents().items() if before.get(key) != value}
         assert all("/state/" in key and key.endswith(("job.json", "lock")) for key in changed), (what, changed)
+
+
+def means_the_same(damaged: bytes, content: bytes) -> bool:
+    """JSON with another space, or without its last line end."""
+    try:
+        return json.loads(damaged) == json.loads(content)
+    except ValueError:
+        return False
 
 
 RECORDS = {

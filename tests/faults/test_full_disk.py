@@ -18,7 +18,6 @@ from kind.artifacts import read_json
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = Path(__file__).with_name("small_disk.py")
 EVERY_STEP = ("compute: {device: cpu}", "compute: {device: cpu, checkpoint_seconds: 1.0e-6}")
-EACH_LOGGED = [(f"{stage}: {{", f"{stage}: {{log_every: 1, ") for stage in ("pretrain", "finetune")]
 STAGES = (*COMMANDS[:9], ("report",))  # of the two runs one
 
 
