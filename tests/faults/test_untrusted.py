@@ -57,9 +57,8 @@ def dresses(trap: Trap) -> Iterator[tuple[str, bytes]]:
     buffer = io.BytesIO()
     np.save(buffer, objects, allow_pickle=True)
     yield "npy", buffer.getvalue()
-    names = (
-        "arr_0", "arr_1", "images", "labels", "splits", "mu", "sigma", "pooled", "protocol", "support_vectors", "classes",
-    )  # fmt: skip
+    arrays = "arr_0 arr_1 images labels splits mu sigma pooled protocol support_vectors classes a"
+    names = arrays.split()
     buffer = io.BytesIO()
     np.savez(buffer, **dict.fromkeys(names, objects))
     yield "npz of objects", buffer.getvalue()
@@ -174,30 +173,15 @@ def calls() -> Iterator[tuple[str, str, ast.Call]]:
     for path in sorted(PACKAGE.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call):
-                holder, name = (
-                    getattr(node.func, "value", None),
-                    getattr(node.func, "attr", getattr(node.func, "id", "")),
-                )
-                yield (
-                    str(path.relative_to(PACKAGE)),
-                    f"{holder.id}.{name}" if isinstance(holder, ast.Name) else name,
-                    node,
-                )
+                function = node.func
+                name = getattr(function, "attr", getattr(function, "id", ""))
+                holder = getattr(getattr(function, "value", None), "id", None)
+                yield str(path.relative_to(PACKAGE)), f"{holder}.{name}" if holder else name, node
 
 
 def test_no_reader_in_the_package_can_run_what_it_reads():
     wanted = {"torch.load": ("weights_only", "True"), "np.load": ("allow_pickle", "False")}
-    refused = (
-        "eval",
-        "exec",
-        "os.system",
-        "os.popen",
-        "joblib.load",
-        "pickle.load",
-        "pickle.loads",
-        "marshal.loads",
-        "shelve.open",
-    )
+    refused = ("eval", "exec", "os.system", "os.popen", "joblib.load", "pickle.load", "pickle.loads", "marshal.loads")
     found = 0
     for place, function, node in calls():
         said = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
