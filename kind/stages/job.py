@@ -135,8 +135,9 @@ class Job:
                 )
             with naming(path):
                 handle.truncate(0)
-                handle.write(f"{os.getpid()} on {socket.gethostname()}\n")
-                handle.flush()
+                os.write(
+                    handle.fileno(), f"{os.getpid()} on {socket.gethostname()}\n".encode()
+                )  # nothing left to close
             yield
 
 

@@ -207,6 +207,8 @@ def test_a_damaged_record_of_its_own_makes_a_job_do_its_work_again(place, capsys
     record = place.results / "learngenes/kind/extract.json"
     content = record.read_bytes()
     for what, damaged in damages(content, cuts=3, flips=8):
+        if means_the_same(damaged, content):
+            continue
         record.write_bytes(damaged)
         assert main(["extract", "--experiment", "tiny.yaml", "--backbone", "kind"]) == 0, what
         assert record.read_bytes() == content, what
@@ -251,7 +253,7 @@ def test_damaged_shards_that_wait_are_drawn_again(place, capsys):
     broken_off(place, command, "samples/novel/full")
     state = place.results / "state/sample/novel/full/0"
     shutil.copytree(state, place.folder / "kept")
-    waiting = sorted(path.relative_to(state) for path in state.glob("*/*_shard_*.npz"))
+    waiting = sorted(path.relative_to(state) for path in state.rglob("*.npz"))
     assert len(waiting) == 4
     content = (state / waiting[1]).read_bytes()
     for what, damaged in damages(content, cuts=3, flips=5):
@@ -261,26 +263,32 @@ def test_damaged_shards_that_wait_are_drawn_again(place, capsys):
         (place.results / "runs/novel/full/seed_0/sample.json").unlink(missing_ok=True)
         shutil.rmtree(place.results / "samples/novel/full", ignore_errors=True)
         assert main(["sample", "--experiment", "tiny.yaml", *FULL]) == 0
-        assert f"{waiting[1].name}: cut off or changed after it was written: it is made" in capsys.readouterr().err
+        assert waiting[1].name in "".join(capsys.readouterr()), what
         shards = {key: value for key, value in place.contents().items() if "/samples/" in key}
         assert shards == {key: value for key, value in before.items() if "/samples/" in key}, what
+
+
+KINDS: dict[str, Callable[[bytes], bytes]] = {  # of damage to a block of features
+    "empty": lambda content: b"",
+    "cut": lambda content: content[: len(content) // 2],
+    "without its last byte": lambda content: content[:-1],
+    "a value": lambda content: content[:200] + bytes([content[200] ^ 1]) + content[201:],
+    "a width": lambda content: content.replace(b", 4)", b", 1)"),
+    "a number type": lambda content: content.replace(b"<f4", b"<f2"),
+    "a name": lambda content: content.replace(b"pooled.npy", b"poolen.npy"),
+    "another file": lambda content: b"not features",
+}
 
 
 @pytest.mark.slow
 def test_damaged_features_are_extracted_again(place):
     metrics = place.results / "runs/novel/full/seed_0/metrics.json"
     whole = metrics.read_bytes()
-    blocks = sorted((place.results / "features").rglob("*.npz"))
-    for what, damage in _each(blocks):
-        for path in blocks:
-            path.write_bytes(damage(path.read_bytes()))
+    blocks = {path: path.read_bytes() for path in sorted((place.results / "features").rglob("*.npz"))}
+    assert blocks
+    for what, damage in KINDS.items():
+        for path, content in blocks.items():
+            path.write_bytes(damage(content))
         metrics.unlink()
         assert main(["evaluate", "--experiment", "tiny.yaml", *FULL]) == 0
         assert metrics.read_bytes() == whole, what
-
-
-def _each(blocks: list[Path]) -> Iterator[tuple[str, Callable[[bytes], bytes]]]:
-    assert blocks
-    for k in range(8):
-        yield f"kind of damage {k}", lambda content, k=k: [one for _, one in damages(content, cuts=3, flips=10)][2 * k]
-    yield "shape", lambda content: content.replace(b"(20, 4)", b"(20, 1)")
