@@ -16,6 +16,7 @@ import yaml
 from PIL import Image
 
 from kind.artifacts import read_header
+from kind.reporting.grids import make_panel, write_grid
 from kind.reporting.tables import escape_latex, escape_markdown
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -100,6 +101,14 @@ def check_results(results: Path) -> None:
         assert {row["class"].removeprefix("odd/") for row in csv.DictReader(handle)} == set(NOVEL)
     page = (results / "report/index.html").read_text()
     assert "<script>alert(1)" not in page and escape("<script>alert(1)<br>") in page
+
+
+@pytest.mark.parametrize("name", [*SEEN, *NOVEL])
+def test_grids_draw_names(tmp_path, name):
+    images, labels = np.zeros((4, 8, 8, 3), np.uint8), np.array([0, 1, 0, 1])
+    panels = [make_panel(title, [(images, labels)], [name, "other"]) for title in ("real", name)]
+    write_grid(tmp_path / "grid.png", "experiment: task", panels, [name, "other"])
+    assert (tmp_path / "grid.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("name", [*SEEN, *NOVEL])
