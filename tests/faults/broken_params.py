@@ -29,7 +29,9 @@ OTHERS = (
     None, True, False, [], {}, [None], [[]], {"": None}, [1, "a"], {1: 2}, datetime.date(2020, 1, 1), b"\xff\x00",
     {"of": "novel", "count": 3}, {"of": "seen", "count": -1, "seed": "x"}, ["kind", "kind"], list(range(300)),
 )  # fmt: skip
-VALUES = st.sampled_from((*TEXTS, *NUMBERS, *OTHERS)) | st.text(max_size=12) | st.integers() | st.floats()
+VALUES = (
+    st.sampled_from((*TEXTS, *NUMBERS, *OTHERS)).map(copy.deepcopy) | st.text(max_size=12) | st.integers() | st.floats()
+)
 KEYS = st.sampled_from(
     (
         "extends", "without", "experiments", "name", "seeds", "data", "model", "backbones", "pretrain", "tasks", "finetune",

@@ -66,7 +66,7 @@ def make_pictures(folder: Path) -> None:
 @pytest.mark.slow
 def test_odd_names_go_through_the_whole_pipeline_as_data(tmp_path):
     work = tmp_path / "work; touch canary; 'it' \"is\" $HOME"
-    params, results = work / "my \"odd\" params; touch 'canary'" / "names.yaml", "my results $(touch canary) 'x'"
+    params, results = work / "my \"odd\" params; touch 'canary'" / "names.yaml", "my 'x' results $(touch canary) ok"
     params.parent.mkdir(parents=True)
     params.write_text(yaml.safe_dump(PARAMS, allow_unicode=True), encoding="utf-8")
     make_pictures(work / PARAMS["data"]["odd"]["options"]["path"])

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from tiny_results import ROOT, client_of
 
+from kind.artifacts import read_json, sha256, write_json
+
 CURRENT = "tags.superseded = 'false'"
 LOG = [(step, 1.0 / step) for step in range(10, 81, 10)]
 
