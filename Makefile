@@ -10,8 +10,9 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 EXPERIMENT ?= smoke
+PYTEST_WORKERS ?= 0  # processes that share the tests; 0: one, this one
 
-.PHONY: smoke setup test test-all ui lint readme lock clean help
+.PHONY: smoke setup test test-all ui server lint readme lock clean help
 
 smoke: setup  ## set up and run the experiment (EXPERIMENT=smoke)
 	@$(BIN)/snakemake --profile local --config experiment=$(EXPERIMENT)
@@ -31,9 +32,9 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	@touch $@
 
 test: setup  ## the tests, at most 10 minutes on two cores
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n $(PYTEST_WORKERS) --dist loadgroup --no-loadscope-reorder
 
-test-all: setup  ## the slow tests: dvc repro; MLflow's UI and the report in a browser (Debian: chromium chromium-driver)
+test-all: setup  ## the slow tests: dvc repro; a browser (Debian: chromium chromium-driver); SLURM (docs/cluster.md)
 	$(BIN)/python -m pytest -m slow
 
 ui: setup  ## the runs in MLflow, on this machine alone
@@ -41,6 +42,9 @@ ui: setup  ## the runs in MLflow, on this machine alone
 	@echo "(Ctrl-C ends it)"
 	@MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false \
 	  $(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --workers 1
+
+server: setup  ## MLflow's server for several machines (ADDRESS=0.0.0.0, PORT=5000)
+	@$(BIN)/python -m kind server --host $(or $(ADDRESS),127.0.0.1) --port $(or $(PORT),5000)
 
 lint: setup  ## style
 	$(BIN)/ruff check .

@@ -28,6 +28,7 @@ from PIL import Image
 
 from kind.data.prepared import StoredImages
 from kind.images import centre_crop
+from kind.spaces import PIXELS, Latents, Pixels
 
 SIZE = 256
 # What each model is trained on: side and channels of its images, batch, steps to time.  S/2 has as many tokens as with
@@ -128,27 +129,38 @@ def reader_table(folder: Path, options: argparse.Namespace) -> None:
     print(f"\n{'':<34}{'read, samples/s':>18}{'trained, samples/s':>20}{'ratio':>8}")
     for name, (preset, side, channels, batch, steps) in MODELS.items():
         eaten = appetite(preset, side, channels, batch, steps, folder / "state.pt", options.repeats)
-        sizes = [(side, channels)] if channels == 1 else [(side, channels), (SIZE, 3)]
-        for size, depth in sizes:
-            read = reading(stored(folder, size, depth, options.images), batch, 40, options.repeats)
-            shown = name if size == side else f"{preset}, reading {size} x {size} x {depth}"
+        sets = {name: (stored(folder, side, channels, options.images), PIXELS)}
+        if channels > 1:
+            sets[f"{preset}, reading {SIZE} x {SIZE} x 3"] = stored(folder, SIZE, 3, options.images), PIXELS
+            sets[f"{preset}, reading latents of them"] = stored_latents(folder, options.images), Latents("", 0.18215)
+        for shown, (images, space) in sets.items():
+            read = reading(images, space, batch, 40, options.repeats)
             print(f"{shown:<34}{read:>18.0f}{eaten:>20.1f}{read / eaten:>8.0f}", flush=True)
 
 
 def stored(folder: Path, side: int, channels: int, count: int) -> StoredImages:
-    path = folder / f"{side}.npy"
-    np.save(path, np.random.default_rng(0).integers(0, 256, (count, side, side, channels), dtype=np.uint8))
-    return StoredImages(np.load(path, mmap_mode="r"), np.arange(count))
+    pixels = np.random.default_rng(0).integers(0, 256, (count, side, side, channels), dtype=np.uint8)
+    return on_disk(folder / f"{side}.npy", pixels)
 
 
-def reading(images: StoredImages, batch: int, steps: int, repeats: int) -> float:
+def stored_latents(folder: Path, count: int) -> StoredImages:
+    """Posteriors of both flips, as `encode` writes them."""
+    return on_disk(folder / "latents.npy", np.random.default_rng(0).random((count, 2, 2, 4, 32, 32)).astype(np.float16))
+
+
+def on_disk(path: Path, rows: np.ndarray) -> StoredImages:
+    np.save(path, rows)
+    return StoredImages(np.load(path, mmap_mode="r"), np.arange(len(rows)))
+
+
+def reading(images: StoredImages, space: Pixels | Latents, batch: int, steps: int, repeats: int) -> float:
     """Samples per second of the reader alone, with nothing computed while it reads."""
     import torch
 
     from kind.random_streams import batch_indices
     from kind.read_ahead import ReadAhead
 
-    ahead, best = ReadAhead(images, torch.device("cpu")), 0.0
+    ahead, best = ReadAhead(images, torch.device("cpu"), space), 0.0
     for repeat in range(repeats):
         chosen = [batch_indices(len(images), batch, repeat * steps + step, 0) for step in range(steps + 1)]
         started = time.perf_counter()

@@ -39,7 +39,7 @@ CASES = {
     "B/2": Case(8, 32, 4, 150, (318, 3)),
     "tiny/2": Case(64, 8, 1, 7, (36, 4)),  # the small experiment's
 }
-FORMS = ("dense", "masked", "kind", "kind, hidden recomputed", "kind, blocks recomputed")
+FORMS = ("dense", "masked", "kind", "kind, hidden recomputed", "kind, blocks recomputed", "kind, in 4 parts")
 
 
 def main() -> None:
@@ -83,6 +83,7 @@ def measure(preset: str, case: Case, options: argparse.Namespace) -> dict[str, t
 class _Run:
     def __init__(self, form: str, preset: str, case: Case, options: argparse.Namespace):
         self.case, self.options, self.masked = case, options, form == "masked"
+        self.parts = 4 if form == "kind, in 4 parts" else 1  # accumulation
         config = DiTConfig(
             *PRESETS[preset], image_size=case.size, channels=case.channels, num_classes=case.classes,
             learned_variance=case.channels == 4,
@@ -107,26 +108,34 @@ class _Run:
 
     def step(self, seed: int) -> tuple[float, float]:
         started = self._now()
-        output, labels = self._forward(seed)
+        batch = self._batch(seed)
         self.optimizer.zero_grad()
-        output.float().square().mean().backward()
+        for number in range(self.parts):
+            (self._forward(batch, number).float().square().mean() / self.parts).backward()
         computed = self._now()
-        self.optimizer.step(labels, 1e-4, 1.0, 0.999)
+        self.optimizer.step(batch[2], 1e-4, 1.0, 0.999)
         ended = self._now()
         return ended - started, ended - computed
 
-    def _forward(self, seed: int) -> tuple[Tensor, Tensor]:
+    def _batch(self, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Images, timesteps, and labels on the CPU."""
         case, device = self.case, self.options.device
         generator = torch.Generator().manual_seed(seed)
         images = torch.randn(case.batch, case.channels, case.size, case.size, generator=generator).to(device)
         labels = torch.randint(case.classes, (case.batch,), generator=generator)
         labels[torch.rand(case.batch, generator=generator) < 0.1] = case.classes  # dropped
         times = torch.randint(1000, (case.batch,), generator=generator).to(device)
-        with torch.autocast(device, torch.bfloat16, enabled=self.options.dtype == "bfloat16"):
-            return self.call(images, times, labels.to(device), labels), labels
+        return images, times, labels
+
+    def _forward(self, batch: tuple[Tensor, Tensor, Tensor], number: int) -> Tensor:
+        """Of one part of the batch."""
+        images, times, labels = (tensor.tensor_split(self.parts)[number] for tensor in batch)
+        with torch.autocast(self.options.device, torch.bfloat16, enabled=self.options.dtype == "bfloat16"):
+            return self.call(images, times, labels.to(self.options.device), labels)
 
     def saved(self) -> int:
-        return saved_bytes(lambda: self._forward(0), self.trained.values())
+        batch = self._batch(0)
+        return saved_bytes(lambda: self._forward(batch, 0), self.trained.values())
 
     def _now(self) -> float:
         if self.options.device == "cuda":

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from kind.diffusion import Diffusion
+from kind.errors import UserError
 from kind.methods import Adaptation, Material, Method, MethodOptions
-from kind.models.dit import DiT, DiTConfig, build_dit, renew_label_table
+from kind.models.dit import DiT, DiTConfig, build_dit, keep_label_rows, renew_label_table
+from kind.models.recombine import keep
+from kind.params.messages import some
 from kind.random_streams import derive_seed
 
 
@@ -19,15 +22,32 @@ class Start:
     """What a method begins with.
 
     diffusion: that of pre-training; None for fresh weights.  identity: sha256 of the file; None for fresh weights.
+    classes: those of pre-training, in the order of the model's labels; none for fresh weights.
     """
 
     model: DiT
     diffusion: Diffusion | None = None
     identity: str | None = None
+    classes: tuple[str, ...] = ()
 
     @classmethod
     def fresh(cls, config: DiTConfig, seed: int) -> Start:
         return cls(build_dit(config, derive_seed(seed, "fresh weights")))
+
+    def of_classes(self, classes: Sequence[str]) -> Start:
+        """What a method `for_seen` is given: these classes alone, with the label rows and tailors that they have.
+
+        Raises UserError for a class that is not of pre-training.
+        """
+        unknown = [name for name in classes if name not in self.classes]
+        if unknown:
+            raise UserError(
+                f"{some(map(repr, unknown), '')}: not among the backbone's classes, {some(self.classes, '')}",
+                hint="a method that trains nothing draws classes of pre-training alone",
+            )
+        labels = [self.classes.index(name) for name in classes]
+        kept = keep(self.model, labels) if self.model.gate is not None else keep_label_rows(self.model, labels)
+        return replace(self, model=kept, classes=tuple(classes))
 
 
 def adapt(
@@ -42,9 +62,11 @@ def adapt(
     """The start's model with the task's label rows and the method attached; exactly what is to be trained requires
     gradients.  label_table: `random` or `null`, see `renew_label_table`; the table is trained with every method, but
     for one that trains nothing at all: then it is `null`.  material: see `Adaptation`.
+    start: for a method `for_seen` that of the task's classes (`Start.of_classes`), whose rows stay.
     """
     model, idle = start.model, method.trains_nothing(options)
-    renew_label_table(model, num_classes, derive_seed(seed, "label table"), "null" if idle else label_table)
+    if not method.for_seen:
+        renew_label_table(model, num_classes, derive_seed(seed, "label table"), "null" if idle else label_table)
     model.requires_grad_(False)
     method.attach(model, options, Adaptation(num_classes, derive_seed(seed, "method"), material))
     model.label_table.requires_grad_(not idle)

@@ -22,7 +22,7 @@ from kind.models.soft_classes import require_owners
 
 BACKBONE, LEARNGENES, TAILORS, ADAPTED = "backbone/2", "learngenes/2", "tailors/2", "adapted/2"
 
-STARTS = {"dense": "a dense backbone", "soft": "a backbone with a soft gate"}
+STARTS = {"dense": "a dense backbone", "whole": "a factorized backbone", "soft": "a backbone with a soft gate"}
 DESCRIPTION = ("config", "factorization", "classes", "diffusion")
 NEEDED = {  # entries of a header
     BACKBONE: DESCRIPTION,
@@ -123,8 +123,8 @@ def recombine(learngenes: Path, tailors: list[Path]) -> Loaded:
 
 
 def load_start(form: str | None, path: Path | None, config: DiTConfig | None = None, seed: int = 0) -> Start:
-    """What a method of this start is given: a backbone, dense or with a soft gate, learngenes, or (None) fresh weights
-    of `config`.
+    """What a method of this start is given: a backbone, dense, factorized or with a soft gate, learngenes, or (None)
+    fresh weights of `config`.
 
     path: the file, or the folder that holds it.
     """
@@ -146,7 +146,12 @@ def load_start(form: str | None, path: Path | None, config: DiTConfig | None = N
             f"{path}: a backbone without a soft gate, where one with it is needed",
             hint="give the method a backbone with `gate: soft`, or delete the file and run the stage pretrain again",
         )
-    return Start(loaded.model, loaded.diffusion, sha256(path))
+    if form == "whole" and (loaded.model.gate is None or loaded.model.gate.soft):
+        raise UserError(
+            f"{path}: a backbone whose classes own no tailors, where a factorized one is needed",
+            hint="give the method a backbone of form `kind`, or delete the file and run the stage pretrain again",
+        )
+    return Start(loaded.model, loaded.diffusion, sha256(path), tuple(loaded.classes))
 
 
 def save_adapted(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
@@ -173,6 +178,8 @@ def load_adapted(path: Path, start_path: Path | None) -> Loaded:
             hint="run the finetune stage again, or put back the start that it was trained from",
         )
     options = method.options.model_validate(header["options"])
+    if method.for_seen:
+        start = start.of_classes(header["classes"])
     model = adapt(start, method, options, len(header["classes"]), header["seed"], header["label_table"])
     wanted = learned_tensors(model)
     if wanted.keys() != tensors.keys() or any(wanted[name].shape != tensors[name].shape for name in wanted):

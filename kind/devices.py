@@ -2,45 +2,120 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 
 import torch
 
+from kind import processes
 from kind.errors import UserError
+from kind.gpus import take_gpu
+
+GPU_VARIABLES = ("SLURM_JOB_GPUS", "SLURM_STEP_GPUS", "CUDA_VISIBLE_DEVICES")
+NO_GPU = ("", "-1", "NoDevFiles")  # what they say where a job has none
 
 
 def choose_device(wanted: str, where: str = "compute.device") -> torch.device:
-    """`auto` is CUDA where there is a GPU; `cuda` without one is an error.  where: who asked, for the message."""
+    """`auto` is CUDA where there is a GPU; `cuda` without one is an error.  where: who asked, for the message.
+
+    Of several processes that train together each gets the GPU that has its number among those of CUDA_VISIBLE_DEVICES.
+    """
     if wanted == "cuda" and not torch.cuda.is_available():
         raise UserError(
             f"{where}: cuda was asked for, but this machine has no usable CUDA device",
             hint="write `device: auto` (falls back to the CPU) or run where there is a GPU",
         )
-    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+    if wanted == "cpu":
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        _warn_of_cpu(where)
+        return torch.device("cpu")
+    if processes.world() == 1:
+        return one_gpu()
+    if processes.of_machine() > (visible := torch.cuda.device_count()):
+        raise UserError(
+            f"{processes.of_machine()} processes train together on this machine, and it has {visible} GPUs for them",
+            hint="ask for a GPU a process (slurm/config.yaml: gpu), or for fewer processes (compute.processes)",
+        )
+    return torch.device("cuda", processes.local_rank())
 
 
-PRECISIONS = ("auto", "float32", "bfloat16")
+def one_gpu() -> torch.device:
+    """Of several that this process sees, one that no other job holds; each of them would take the first otherwise."""
+    names = [str(torch.cuda.get_device_properties(index).uuid) for index in range(torch.cuda.device_count())]
+    if len(names) > 1:
+        torch.cuda.set_device(take_gpu(tuple(names)))
+    return torch.device("cuda")
+
+
+@cache
+def _warn_of_cpu(where: str) -> None:
+    """Once, where somebody gave this job a GPU: it would be slow without anybody knowing why."""
+    given = [name for name in GPU_VARIABLES if os.environ.get(name, "") not in NO_GPU]
+    if given:
+        said = ", ".join(f"{name}={os.environ[name]}" for name in given)
+        print(
+            f"warning: {said}, but torch finds no usable CUDA device: this job runs on the CPU ({where}: auto)",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+PRECISIONS = ("auto", "float32", "tf32", "bfloat16")
 
 
 def choose_precision(wanted: str, device: torch.device) -> str:
-    """`auto` is bfloat16 autocast on CUDA and float32 elsewhere."""
+    """What it is on this device: `auto` is bfloat16 autocast on CUDA and float32 elsewhere, where there is no TF32."""
     if wanted not in PRECISIONS:
         raise UserError(f"no precision {wanted!r}; there are {', '.join(PRECISIONS)}")
-    return ("bfloat16" if device.type == "cuda" else "float32") if wanted == "auto" else wanted
+    if wanted == "auto":
+        return "bfloat16" if device.type == "cuda" else "float32"
+    return "float32" if wanted == "tf32" and device.type != "cuda" else wanted
 
 
-def autocast(precision: str, device: torch.device) -> AbstractContextManager:
+@contextmanager
+def autocast(precision: str, device: torch.device) -> Iterator[None]:
+    """Products inside are of this precision."""
     chosen = choose_precision(precision, device)
-    return torch.autocast(device.type, torch.bfloat16) if chosen == "bfloat16" else nullcontext()
+    with float_products(chosen), torch.autocast(device.type, torch.bfloat16, enabled=chosen == "bfloat16"):
+        yield
 
 
-def prepare_torch(threads: int) -> None:
-    """A fixed number of threads and full float32 products: both can move a result."""
+@contextmanager
+def float_products(precision: str) -> Iterator[None]:
+    """Float32 products inside are of TF32 where the precision is that, and full ones otherwise.
+
+    Training is inside as a whole: autocast is around forward passes, and backward passes have products too.
+    """
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    _allow_tf32(precision == "tf32", precision == "tf32")
+    try:
+        yield
+    finally:
+        _allow_tf32(*before)
+
+
+def _allow_tf32(products: bool, convolutions: bool) -> None:
+    torch.backends.cuda.matmul.allow_tf32 = products
+    torch.backends.cudnn.allow_tf32 = convolutions
+
+
+def prepare_torch(threads: int, deterministic: bool = False) -> None:
+    """A fixed number of threads, and full float32 products unless something else is said: both can move a result.
+
+    deterministic: GPUs add in the same order each time, too; it is called before one is used.  A CPU always does.
+    """
     torch.set_num_threads(threads)
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
+    _allow_tf32(False, False)
+    if deterministic:
+        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # read when cuBLAS starts
+        torch.use_deterministic_algorithms(True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # a safeguard against bugs, paid for at each step
+        torch.backends.cudnn.benchmark = False
 
 
 def peak_memory(device: torch.device) -> int:

@@ -56,7 +56,8 @@ class Objective:
         L_simple = mean (target - prediction)^2, target eps or v (Ho et al. 2020, eq. 14; Salimans & Ho 2022).
         """
         noisy = self.scheduler.add_noise(images, noise, timesteps)
-        output = predict(noisy, timesteps).float()
+        output = predict(noisy, timesteps)
+        output = output if output.dtype == torch.float64 else output.float()
         target = noise
         if self.diffusion.prediction == "v":
             target = self.scheduler.get_velocity(images, noise, timesteps)

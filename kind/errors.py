@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import textwrap
+from collections.abc import Mapping
+from typing import Any
 
 
 class UserError(Exception):
@@ -14,6 +16,19 @@ class UserError(Exception):
         super().__init__(message if hint is None else f"{message}\n  -> {hint}")
 
 
+class DeadEnd(UserError):
+    """A mistake that trying again with the same recipe and inputs would repeat.  facts: what is kept of it, as JSON."""
+
+    def __init__(self, message: str, *, hint: str | None = None, facts: Mapping[str, Any] | None = None):
+        super().__init__(message, hint=hint)
+        self.facts = dict(facts or {})
+
+
+class Unfinished(Exception):
+    """Work that stopped in time, or was asked to stop, and kept what it had: the same command goes on."""
+
+
+TRY_AGAIN = 75  # exit code of unfinished work: EX_TEMPFAIL of sysexits.h
 GO_ON = "then run the same command again, which goes on where it stopped"
 REMEDIES = {
     errno.ENOENT: "no such place, and it cannot be made: name another one, for results with --results",
@@ -42,3 +57,9 @@ def first_difference(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     chosen = lines[1] if len(lines) > 1 and lines[0].startswith("Error(s) in loading") else (lines or [""])[0]
     return textwrap.shorten(chosen.removesuffix("."), 200, placeholder=" ...")
+
+
+def first_line(error: Exception) -> str:
+    """Of another library's page, at most 200 letters of the first line that says something."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return textwrap.shorten((lines or [type(error).__name__])[0], 200, placeholder=" ...")

@@ -31,11 +31,6 @@ def is_kept(path: Path) -> bool:
     return False
 
 
-def release(path: Path) -> None:
-    """The file goes where a record will describe it."""
-    _sum_of(path).unlink(missing_ok=True)
-
-
 def _sum_of(path: Path) -> Path:
     return path.with_name(f"{path.name}.sha256")
 

@@ -49,6 +49,11 @@ class Layout:
     def latent_files(self, data: str) -> list[Path]:
         return [self.data(data) / name for name in ("latents.npy", "latents.json")]
 
+    @staticmethod
+    def is_described(path: Path) -> bool:
+        """Whether a small file beside this large one holds its checksum, so that whoever has read that knows both."""
+        return path.name in ("images.npy", "latents.npy")
+
     def training_files(self, experiment: Experiment, data: str) -> list[Path]:
         """What is trained on: latents too, where the data set has them."""
         return [*self.data_files(data), *(self.latent_files(data) if experiment.data[data].latents else [])]
@@ -169,7 +174,8 @@ class Layout:
     def analysis_files(self, experiment: Experiment) -> list[Path]:
         """The tables that the `analyses` section asks for."""
         asked = experiment.analyses
-        weights = [self.weights_table(task) for task in experiment.tasks] if asked and asked.weights else []
+        adapted = [task for task, one in experiment.tasks.items() if not one.seen]
+        weights = [self.weights_table(task) for task in adapted] if asked and asked.weights else []
         return [*weights, *([self.interference_table] if asked and asked.interference else [])]
 
     @property
@@ -204,6 +210,16 @@ class Layout:
         """Of the process that brings the experiment into MLflow."""
         return self.root / "logs" / "track.log"
 
+    @property
+    def states(self) -> Path:
+        """A folder a job, of those that have begun and are not finished."""
+        return self.root / "state"
+
+    def part(self, stage: str, *names: str | int, part: str | int = "{part}", parts: str | int = "{parts}") -> Path:
+        """The record of a part of a job (see kind/parts.py), until the whole is there."""
+        name = ".".join(str(each) for each in names)
+        return self.root / "state" / "parts" / stage / f"{name}.{part}_of_{parts}.json"
+
     def state(self, stage: str, *parts: str | int) -> Path:
         """What a running job needs to resume; undeclared, since Snakemake deletes a failed job's outputs."""
-        return self.root.joinpath("state", stage, *(str(part) for part in parts))
+        return self.states.joinpath(stage, *(str(part) for part in parts))

@@ -60,7 +60,7 @@ class Optimizer:
     def step(self, gate_labels: Tensor, rate: float, max_norm: float = math.inf, decay: float = 0.0) -> Tensor:
         """One step along the gradients; returns their norm before clipping, without waiting for the device.
 
-        gate_labels: of all samples whose gradients these are (of all accumulation steps; other processes are asked).
+        gate_labels: of all samples whose gradients these are, whichever process had them.
         max_norm: over all parameters together, as `clip_grad_norm_` does it.  decay: of the averages in this step.
         """
         dense = [p for p in self.dense.values() if p.grad is not None]
@@ -221,13 +221,8 @@ def _step_rows(
 
 
 def present_owners(gate: ClassGate, labels: Tensor) -> list[int]:
-    """Owners that occur among these gate labels, in this process or, under torch.distributed, in any."""
-    present = torch.zeros(gate.num_owners, device=labels.device)
-    for label in set(labels.tolist()):
-        present[list(gate.owners_of(label))] = 1
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.all_reduce(present, torch.distributed.ReduceOp.MAX)
-    return present.nonzero()[:, 0].tolist()
+    """Owners that occur among these gate labels, rising."""
+    return sorted({owner for label in set(labels.tolist()) for owner in gate.owners_of(label)})
 
 
 def _tailor_stacks(model: nn.Module, trained: Mapping[str, nn.Parameter]) -> list[TailorStack]:

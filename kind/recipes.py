@@ -103,7 +103,7 @@ def finetune(experiment: Experiment, task: str, method: str, seed: int) -> Recip
         method=name,
         options=method_options(options),
         task=experiment.task(task).model_dump(exclude={"guidance_scale"}),
-        finetune=settings.model_dump() | rate,
+        finetune=settings.model_dump() | rate if settings.steps else {"steps": 0, "learning_rate": None},
         steps=experiment.curve_steps(task),
         seed=seed,
         precision=experiment.compute.precision,
@@ -150,7 +150,7 @@ def weights(experiment: Experiment, task: str) -> Recipe:
         "analyse",
         analysis="weights",
         settings=experiment.analyses.weights.model_dump(),
-        runs=[[method, seed] for method in experiment.methods for seed in experiment.seeds],
+        runs=[[method, seed] for method in experiment.entries_on(task) for seed in experiment.seeds],
         **_final_weights(experiment),
     )
 

@@ -39,17 +39,23 @@ def sample_images(
     null_gate: str = "learngenes",
     precision: str = "float32",
     label: str = "sample",
+    progress: Progress | None = None,
     decode: Decode | None = None,
 ) -> np.ndarray:
     """Images for `labels` [N], uint8 [N, H, W, C].  decode: what makes images in [-1, 1] of a model's latents.
+    progress: what counts them, where they are some of many; else they have one of their own, named `label`.
 
     Sample number first + i has its own random stream, so that shards join to what one long job would have made;
     `first` must be a multiple of the protocol's batch size, since the last bits of a product depend on its batch.
     Raises UserError where an image is not finite.
     """
     assert decode is not None or model.config.latents is None, "latents are no images"
-    drawn = _drawn(model, diffusion, protocol, labels, seed, first, guidance_scale, null_gate, precision, label)
-    return np.concatenate([to_uint8(batch if decode is None else decode(batch.float())) for batch in drawn])
+    own = progress or Progress(label, len(labels))
+    drawn = _drawn(model, diffusion, protocol, labels, seed, first, guidance_scale, null_gate, precision, own)
+    images = np.concatenate([to_uint8(batch if decode is None else decode(batch.float())) for batch in drawn])
+    if progress is None:
+        own.close()
+    return images
 
 
 @torch.inference_mode()
@@ -65,8 +71,11 @@ def sample_latents(
     label: str = "sample",
 ) -> np.ndarray:
     """The same as the sampler leaves them, float32 [N, h, w, C]."""
-    drawn = _drawn(model, diffusion, protocol, labels, seed, 0, None, null_gate, precision, label)
-    return torch.cat([batch.float().permute(0, 2, 3, 1).cpu() for batch in drawn]).contiguous().numpy()
+    progress = Progress(label, len(labels))
+    drawn = _drawn(model, diffusion, protocol, labels, seed, 0, None, null_gate, precision, progress)
+    latents = torch.cat([batch.float().permute(0, 2, 3, 1).cpu() for batch in drawn]).contiguous().numpy()
+    progress.close()
+    return latents
 
 
 def _drawn(
@@ -79,21 +88,19 @@ def _drawn(
     guidance_scale: float | None,
     null_gate: str,
     precision: str,
-    label: str,
+    progress: Progress,
 ) -> Iterator[Tensor]:
     """Batches as the sampler leaves them, [B, C, H, W]."""
     assert first % protocol.batch_size == 0, "shards start at multiples of the batch size"
     device = next(model.parameters()).device
     scale = protocol.guidance_scale if guidance_scale is None else guidance_scale
     model = model.eval()
-    progress = Progress(label, len(labels))
     for start, chosen in _batches(labels, protocol.batch_size):
         generators = [stream(seed, "sample", first + start + i) for i in range(len(chosen))]
         with autocast(precision, device):
             images = sample_batch(model, diffusion, protocol, chosen.to(device), generators, scale, null_gate)
         yield images
         progress.update(len(chosen))
-    progress.close()
 
 
 def _batches(labels: Tensor, size: int) -> Iterator[tuple[int, Tensor]]:

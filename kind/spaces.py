@@ -6,12 +6,23 @@ imports no torch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+class Part(NamedTuple):
+    """`rows` of a batch of `count`: what is drawn is drawn for all of a batch, whoever computes which part of it."""
+
+    count: int
+    rows: slice
+
+    @classmethod
+    def whole(cls, rows: Sized) -> Part:
+        return cls(len(rows), slice(None))
 
 
 @dataclass(frozen=True)
@@ -28,14 +39,14 @@ class Pixels:
         """Rows as torch has them, uint8 [B, C, H, W]."""
         return rows.permute(0, 3, 1, 2).contiguous()
 
-    def seen(self, images: Tensor, seed: int, step: int | str) -> Tensor:
-        """Arranged rows -> float32 in [-1, 1], [B, C, H, W]."""
+    def seen(self, images: Tensor, seed: int, step: int | str, part: Part | None = None) -> Tensor:
+        """Arranged rows -> float32 in [-1, 1], [B, C, H, W].  part: of a batch, which the rows are."""
         import torch
 
         from kind.images import to_model_range
 
         if self.flips:
-            mirrored = _flips(len(images), seed, step).to(images.device)[:, None, None, None]
+            mirrored = _flips(part or Part.whole(images), seed, step).to(images.device)[:, None, None, None]
             images = torch.where(mirrored, images.flip(-1), images)
         return to_model_range(images)
 
@@ -68,29 +79,32 @@ class Latents:
         """Rows as torch has them: as they are."""
         return rows
 
-    def seen(self, posteriors: Tensor, seed: int, step: int | str) -> Tensor:
-        """Rows -> float32 [B, C, h, w].  Halves become float32 without rounding, before anything is computed."""
+    def seen(self, posteriors: Tensor, seed: int, step: int | str, part: Part | None = None) -> Tensor:
+        """Rows -> float32 [B, C, h, w].  Halves become float32 without rounding, before anything is computed.
+
+        part: of a batch, which the rows are.
+        """
         import torch
 
         from kind.random_streams import stream
 
-        chosen = posteriors[:, 0]
+        part, chosen = part or Part.whole(posteriors), posteriors[:, 0]
         if posteriors.shape[1] == 2:
-            mirrored = _flips(len(posteriors), seed, step).to(posteriors.device)
+            mirrored = _flips(part, seed, step).to(posteriors.device)
             chosen = torch.where(mirrored[:, None, None, None, None], posteriors[:, 1], chosen)
         mean, deviation = chosen.float().unbind(1)
-        noise = torch.randn(mean.shape, generator=stream(seed, "posterior", step)).to(mean.device)
-        return (mean + deviation * noise) * self.scale
+        drawn = torch.randn((part.count, *mean.shape[1:]), generator=stream(seed, "posterior", step))[part.rows]
+        return (mean + deviation * drawn.to(mean.device)) * self.scale
 
     def held_out(self, posteriors: Tensor) -> Tensor:
         """The same of what is not trained on: one draw for all models, not mirrored."""
         return self.seen(posteriors[:, :1], 0, "held out")
 
 
-def _flips(count: int, seed: int, step: int | str) -> Tensor:
-    """Which of a batch are mirrored, [count]."""
+def _flips(part: Part, seed: int, step: int | str) -> Tensor:
+    """Which of a batch's part are mirrored."""
     import torch
 
     from kind.random_streams import stream
 
-    return torch.rand(count, generator=stream(seed, "flips", step)) < 0.5
+    return (torch.rand(part.count, generator=stream(seed, "flips", step)) < 0.5)[part.rows]

@@ -4,35 +4,36 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from kind import distributed
 from kind.adaptation import trained_parameters
-from kind.artifacts import atomic_file, naming, write_csv
+from kind.artifacts import naming, write_csv
+from kind.batch_gradients import BatchGradients
 from kind.batches import Batches, Replay
 from kind.data.prepared import StoredImages
-from kind.devices import autocast, peak_memory
-from kind.diffusion import Diffusion, Objective
-from kind.errors import UserError
+from kind.devices import float_products, peak_memory
+from kind.diffusion import Diffusion
+from kind.divergence import divergence, first_not_finite
+from kind.errors import Unfinished, UserError, first_line
 from kind.models.dit import DiT
 from kind.optimizer import Optimizer
 from kind.params import Training
 from kind.progress import Progress
 from kind.read_ahead import ReadAhead
+from kind.schedules import average_decay, learning_rate_at
 from kind.spaces import PIXELS, Latents, Pixels
+from kind.stopping import Stop, Then
 from kind.training_routine import Routine
+from kind.training_state import State, StateFiles
 
-STATE_FORMAT = 3
 LOG_COLUMNS = ("step", "loss", "learning_rate", "gradient_norm")
-
-
-class Diverged(UserError):
-    """The loss or its gradient is not finite."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,9 @@ class Plan:
     recipe: digest of everything that shapes the result; state of another recipe is not resumed.
     snapshot_steps: steps after which the averaged weights are kept.  null_gate: see `Factorization`.
     routine: what the method adds to the loop.  rate_scales: factors of the learning rate by name, where not 1.
+    ends: of the job's wall time, seconds since the epoch; training stops `spare_seconds` before it.
     replay: of the objective `diff-tuning`; None: the ordinary one.  space: what the images are to the model.
+    accumulation: in how many parts a process computes its share of a batch.  compiled: whether by torch.compile.
     """
 
     settings: Training
@@ -54,10 +57,14 @@ class Plan:
     snapshot_steps: tuple[int, ...] = ()
     precision: str = "float32"
     checkpoint_seconds: float = 60.0
+    ends: float | None = None
+    spare_seconds: float = 120.0
     routine: Callable[[DiT], Routine] = Routine
     rate_scales: Mapping[str, float] = field(default_factory=dict)
     replay: Replay | None = None
     space: Pixels | Latents = PIXELS
+    accumulation: int = 1
+    compiled: bool = False
 
 
 @dataclass
@@ -71,19 +78,6 @@ class Outcome:
     precision: str
 
 
-@dataclass
-class _State:
-    """Everything that resuming needs; random numbers need none (they depend on seed and step alone)."""
-
-    step: int = 0
-    snapshots: dict[int, dict[str, Tensor]] = field(default_factory=dict)
-    log: list[dict[str, float]] = field(default_factory=list)
-    seconds: float = 0.0
-    cpu_seconds: float = 0.0
-    peak_bytes: int = 0
-    resumes: int = 0
-
-
 def train(
     model: DiT, images: Tensor | StoredImages, labels: Tensor, plan: Plan, state_path: Path, label: str
 ) -> Outcome:
@@ -91,14 +85,21 @@ def train(
 
     images: uint8 [N, C, H, W], or what `plan.space` says, or stored ones, which are read batch by batch; labels: int64
     [N] below num_classes.
-    Raises Diverged where the loss is not finite.
+    Inside `distributed.group` all processes call this alike, and each gets the same outcome; the first one writes.
+    Raises Diverged where the loss is not finite, Unfinished where the job's time is up or a signal came.
     """
-    gate = model.gate
+    gate, device = model.gate, next(model.parameters()).device
     if gate is not None:
-        # on a CPU zeroing and reading gradients of absent classes takes time, on a GPU counting the others' does
-        gate.sparse_gradients = next(model.parameters()).device.type == "cpu"
+        # on a CPU zeroing and reading gradients of absent classes takes time, on a GPU counting the others' does;
+        # neither DistributedDataParallel nor torch.compile has sparse ones
+        gate.sparse_gradients = device.type == "cpu" and distributed.count() == 1 and not plan.compiled
     try:
-        return _Trainer(model, images, labels, plan, state_path, label).run()
+        with float_products(plan.precision):
+            return _Trainer(model, images, labels, plan, state_path, label).run()
+    except RuntimeError as error:
+        if plan.compiled and isinstance(error, torch._dynamo.exc.TorchDynamoException):
+            raise UserError(f"{label}: torch.compile failed: {first_line(error)}", hint="set compute.compile to false")
+        raise
     finally:
         if gate is not None:
             gate.sparse_gradients = False
@@ -108,7 +109,7 @@ class _Trainer:
     def __init__(
         self, model: DiT, images: Tensor | StoredImages, labels: Tensor, plan: Plan, state_path: Path, label: str
     ):
-        self.plan, self.state_path, self.label = plan, state_path, label
+        self.plan, self.label, self.files = plan, label, StateFiles(state_path, label)
         self.live_path = state_path.with_name("live.csv")  # the log so far, for whoever follows the job
         self.device = next(model.parameters()).device
         self.model = model.train()
@@ -123,49 +124,60 @@ class _Trainer:
             keep_gates=plan.null_gate == "true_class",
             replay=plan.replay,
             space=plan.space,
+            share=distributed.share_of(plan.settings.batch_size),
         )
-        self.objective = Objective(plan.diffusion, self.device)
         self.routine = plan.routine(model)
         self._begin_phase()
-        self.state = _State()
+        self.state, self.cpu_started = State(), time.process_time()
 
     def _begin_phase(self) -> None:
         self.trained = trained_parameters(self.model)
         settings = self.plan.settings
         self.optimizer = Optimizer(self.model, self.trained, settings.weight_decay, self.plan.rate_scales)
+        self.gradients: BatchGradients | None = None  # made at the first step of the phase
 
     def run(self) -> Outcome:
-        settings, state = self.plan.settings, self.state
         if not self.trained:
             return self._untrained()
-        self._resume()
-        write_csv(self.live_path, state.log, LOG_COLUMNS)
+        with Stop(self.plan.ends, self.plan.spare_seconds) as stop:
+            self._resume()
+            self._train(stop)
+        return self._outcome()
+
+    def _train(self, stop: Stop) -> None:
+        """Raises Unfinished, with the state saved, where `stop` says so after a step."""
+        settings, state = self.plan.settings, self.state
+        if distributed.is_first():
+            write_csv(self.live_path, state.log, LOG_COLUMNS)
         progress = Progress(self.label, settings.steps, state.step)
-        started, cpu_started = time.monotonic() - state.seconds, time.process_time() - state.cpu_seconds
-        saved_at, losses, norms = time.monotonic(), [], []
+        started, self.cpu_started = time.monotonic() - state.seconds, time.process_time()
+        saved_at = time.monotonic()
         while state.step < settings.steps:
-            at, phase = self.routine.clock(state.step, settings)
-            rate = learning_rate_at(at, self.plan.learning_rate, phase)
+            at, rate = self._clock(state.step)
             loss, norm = self._step(rate, average_decay(at, settings.ema_decay))
-            losses.append(loss)
-            norms.append(norm)
+            state.losses.append(loss)
+            state.norms.append(norm)
             state.step += 1
-            state.seconds, state.cpu_seconds = time.monotonic() - started, time.process_time() - cpu_started
-            at_log = state.step % settings.log_every == 0 or state.step == settings.steps
-            if at_log:
-                self._log(losses, norms, rate)
-                losses, norms = [], []
+            state.seconds = time.monotonic() - started
+            if state.step % settings.log_every == 0 or state.step == settings.steps:
+                self._log(rate)
             if state.step in self.plan.snapshot_steps:
                 state.snapshots[state.step] = self.routine.learned(self.optimizer.averages())
             if state.step in self.routine.turns and state.step < settings.steps:
                 self._turn()
             progress.update(note=f"loss {state.log[-1]['loss']:.4f}" if state.log else "")
-            # only right after a log row, so that no half-gathered row is lost by a kill
-            if at_log and time.monotonic() - saved_at >= self.plan.checkpoint_seconds and state.step < settings.steps:
+            if state.step == settings.steps:
+                break
+            due = time.monotonic() - saved_at >= self.plan.checkpoint_seconds
+            then = Then(distributed.word_of_first(stop.then(due)))
+            if then != Then.GO_ON:
                 self._save()
                 saved_at = time.monotonic()
+            if then == Then.INTERRUPT:
+                raise KeyboardInterrupt
+            if then == Then.STOP:
+                raise Unfinished(f"{self.label}: {stop.reason()} after step {state.step} of {settings.steps}")
         progress.close()
-        return self._outcome()
 
     def _untrained(self) -> Outcome:
         """Of a method that trains nothing: the model as it is, at every step that is asked for."""
@@ -176,7 +188,7 @@ class _Trainer:
     def _turn(self) -> None:
         averages = self.optimizer.averages() if self.routine.keeps_averages else None
         self.optimizer.zero_grad()
-        del self.optimizer  # a turn may need much memory itself
+        del self.optimizer, self.gradients  # a turn may need much memory itself
         self.routine.turn(self.state.step)
         self._begin_phase()
         if averages is not None:
@@ -184,103 +196,100 @@ class _Trainer:
 
     def _step(self, rate: float, decay: float) -> tuple[Tensor, Tensor]:
         """One optimizer step; returns loss and gradient norm without waiting for the device."""
-        step, batch = self.state.step, self.batches.at(self.state.step)
-
-        def predict(noisy: Tensor, times: Tensor) -> Tensor:
-            with autocast(self.plan.precision, self.device):
-                return self.model(noisy, times, batch.labels, batch.gate_labels)
-
-        losses = self.objective.loss(predict, batch.images, batch.timesteps, batch.noise)
-        loss = (losses if batch.weights is None else losses * batch.weights).mean()
-        penalty = self.routine.penalty(step)
+        batch = self.batches.at(self.state.step)
         self.optimizer.zero_grad()
-        (loss if penalty is None else loss + penalty).backward()
+        if self.gradients is None:
+            self.gradients = BatchGradients(self.model, self.plan, self.routine)
+        loss = self.gradients.leave(batch, self.state.step)
         self.routine.mask_gradients()
         limit = self.plan.settings.gradient_clip or math.inf
-        norm = self.optimizer.step(batch.gate_labels, rate, limit, decay)
+        norm = self.optimizer.step(batch.all_gate_labels, rate, limit, decay)
         self.routine.restore()
-        return loss.detach(), norm
+        return distributed.total(loss), norm
 
-    def _log(self, losses: list[Tensor], norms: list[Tensor], rate: float) -> None:
-        loss, norm = torch.stack(losses).mean().item(), torch.stack(norms).mean().item()
-        step = self.state.step
-        if not math.isfinite(loss) or not math.isfinite(norm):
-            last = f"; last finite loss {self.state.log[-1]['loss']:g}" if self.state.log else ""
-            raise Diverged(
-                f"{self.label}: the loss or its gradient is not finite in steps {step - len(losses) + 1} to {step}, "
-                f"learning rate {rate:g}{last}",
-                hint="lower the learning rate, lengthen the warm-up or set gradient_clip",
-            )
+    def _log(self, rate: float) -> None:
+        state, step = self.state, self.state.step
+        self._check_finite()
+        loss, norm = torch.stack(state.losses).mean().item(), torch.stack(state.norms).mean().item()
+        state.losses, state.norms = [], []
         row = dict(zip(LOG_COLUMNS, (step, loss, rate, norm), strict=True))
-        self.state.log.append(row)
-        with naming(self.live_path), open(self.live_path, "a") as handle:
-            handle.write(",".join(map(str, row.values())) + "\n")
+        state.log.append(row)
+        if distributed.is_first():
+            with naming(self.live_path), open(self.live_path, "a") as handle:
+                handle.write(",".join(map(str, row.values())) + "\n")
+
+    def _check_finite(self) -> None:
+        """Raises Diverged for the first step since the last row of the log whose loss or gradient is not finite."""
+        state = self.state
+        if not state.losses:
+            return
+        losses, norms = torch.stack(state.losses).tolist(), torch.stack(state.norms).tolist()
+        bad = first_not_finite(losses, norms)
+        if bad is None:
+            return
+        step = state.step - len(losses) + bad  # from 0, as batches are numbered
+        last_finite = losses[bad - 1] if bad else state.log[-1]["loss"] if state.log else None
+        indices = self.batches.indices(step)
+        raise divergence(self.label, step + 1, losses[bad], norms[bad], self._clock(step)[1], last_finite, indices)
+
+    def _clock(self, step: int) -> tuple[int, float]:
+        """Of a step, numbered from 0: its number in its phase, and its learning rate."""
+        at, phase = self.routine.clock(step, self.plan.settings)
+        return at, learning_rate_at(at, self.plan.learning_rate, phase)
 
     def _save(self) -> None:
-        state = self.state
+        self._check_finite()
+        distributed.check_agreement("weights", self.trained.values())
+        used = self._used()
+        if not distributed.is_first():
+            return
         content = {
-            "format": STATE_FORMAT,
             "recipe": self.plan.recipe,
             "parameters": {name: p.detach() for name, p in self.trained.items()},
             "optimizer": self.optimizer.state_dict(),
             "routine": self.routine.state_dict(),
-            "state": vars(state) | {"peak_bytes": max(state.peak_bytes, peak_memory(self.device))},
+            "state": vars(self.state) | used,
         }
-        with atomic_file(self.state_path) as handle:
-            torch.save(content, handle)
+        self.files.save(content)
+
+    def _used(self) -> dict[str, float]:
+        """What all processes have used so far: processor seconds together, memory the one that has most."""
+        seconds, peak = time.process_time() - self.cpu_started, peak_memory(self.device)
+        return {
+            "cpu_seconds": self.state.cpu_seconds
+            + distributed.total(torch.tensor(seconds, dtype=torch.float64)).item(),
+            "peak_bytes": max(self.state.peak_bytes, distributed.largest(peak)),
+        }
 
     def _resume(self) -> None:
-        if not self.state_path.is_file():
-            return
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # about pickles of others, which are refused
-                content = torch.load(self.state_path, map_location=self.device, weights_only=True)
-            if content["format"] != STATE_FORMAT or content["recipe"] != self.plan.recipe:
-                print(f"{self.state_path}: state of another recipe; starting over", flush=True)
-                return
-            self.routine.load_state_dict(content["routine"])
-            self._begin_phase()
-            with torch.no_grad():
-                for name, parameter in self.trained.items():
-                    parameter.copy_(content["parameters"][name])
-            self.optimizer.load_state_dict(content["optimizer"])
-            vars(self.state).update({key: content["state"][key] for key in vars(self.state)})
-        except Exception as error:  # noqa: BLE001  torch raises many types for a damaged file, some a page long
-            raise UserError(
-                f"{self.state_path}: unreadable training state ({type(error).__name__}); expected "
-                f"what {self.label} saved",
-                hint="cut off or changed after it was written: delete it and run the same command again, to start over",
-            )
-        self.state.resumes += 1
-        print(f"{self.label}: resuming after step {self.state.step}", flush=True)
+        if self.files.load(self.plan.recipe, self.device, self._take):
+            self.state.resumes += 1
+            print(f"{self.label}: resuming after step {self.state.step}", flush=True)
+        distributed.check_agreement("training state", [torch.tensor(self.state.step)])
+
+    def _take(self, content: Mapping[str, Any]) -> None:
+        self.routine.load_state_dict(content["routine"])
+        self._begin_phase()
+        with torch.no_grad():
+            for name, parameter in self.trained.items():
+                parameter.copy_(content["parameters"][name])
+        self.optimizer.load_state_dict(content["optimizer"])
+        vars(self.state).update({key: content["state"][key] for key in vars(self.state)})
 
     def _outcome(self) -> Outcome:
-        state = self.state
+        state, used, number = self.state, self._used(), distributed.count()
+        device = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
+        distributed.check_agreement("weights", self.trained.values())
         cost = {
             "train_seconds": round(state.seconds, 3),
-            "train_cpu_seconds": round(state.cpu_seconds, 3),
-            "peak_memory_bytes": max(state.peak_bytes, peak_memory(self.device)),
-            "device": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu",
+            "train_cpu_seconds": round(used["cpu_seconds"], 3),
+            "peak_memory_bytes": used["peak_bytes"],
+            "device": device if number == 1 else f"{number} x {device}",
             "threads": torch.get_num_threads(),
+            "processes": number,
             "resumes": state.resumes,
             "steps": state.step,
         }
         averaged = state.snapshots | {state.step: self.routine.learned(self.optimizer.averages())}
         raw = self.routine.learned({name: p.detach() for name, p in self.trained.items()})
         return Outcome(averaged, raw, state.log, cost, self.plan.precision)
-
-
-def learning_rate_at(step: int, peak: float, settings: Training) -> float:
-    """Linear warm-up over `warmup_steps`, then constant or half a cosine that would reach zero at step `steps`."""
-    if step < settings.warmup_steps:
-        return peak * (step + 1) / settings.warmup_steps
-    if settings.learning_rate_schedule == "constant":
-        return peak
-    share = (step - settings.warmup_steps) / max(1, settings.steps - settings.warmup_steps)
-    return peak * 0.5 * (1 + math.cos(math.pi * share))
-
-
-def average_decay(step: int, decay: float) -> float:
-    """EMA decay with warm-up, min(decay, (1 + t) / (10 + t)): a fixed 0.9999 would still be noise after a short run."""
-    return min(decay, (1 + step) / (10 + step))

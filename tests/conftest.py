@@ -12,6 +12,19 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny products: more threads onl
 
 import pytest  # noqa: E402
 
+TESTS = Path(__file__).parent
+SHARED = ("dvc", "errors", "stages", "tracking", "workflow")  # one finished experiment serves the tests of a folder
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where processes share the tests (pytest-xdist), those that wait for one experiment go to one process, and first;
+    others go file by file."""
+    folders = {item: item.path.relative_to(TESTS).parts[0] for item in items}
+    items.sort(key=lambda item: folders[item] not in SHARED)
+    for item in items:
+        group = folders[item] if folders[item] in SHARED else str(item.path.relative_to(TESTS))
+        item.add_marker(pytest.mark.xdist_group(group))
+
 
 @pytest.fixture(scope="session")
 def build():

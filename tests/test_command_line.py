@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import os
 import shlex
 import sys
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from kind.__main__ import ON_FILES, STAGES, main
+from kind.__main__ import ON_FILES, STAGES, main, stage_module
 
 ROOT = Path(__file__).parents[1]
 RUN = ["--task", "novel", "--method", "full", "--seed", "0"]
@@ -55,7 +54,7 @@ def call(tmp_path, monkeypatch, capsys, valid_params):
 
 def parser_of(stage: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser()
-    importlib.import_module(f"kind.stages.{stage}").add_arguments(parser)
+    stage_module(stage).add_arguments(parser)
     return parser
 
 
@@ -66,18 +65,20 @@ def test_the_overview_lists_every_stage(call):
     for arguments in ([], ["--help"], ["-h"]):
         code, out, _ = call(*arguments)
         assert code == 0
-        assert all(f"  {stage:<9}  {text}" in out for stage, text in (STAGES | ON_FILES).items())
+        width = max(map(len, STAGES | ON_FILES))
+        assert all(f"  {stage:<{width}}  {text}" in out for stage, text in (STAGES | ON_FILES).items())
 
 
 def test_every_stage_module_is_in_the_overview():
     modules = {path.stem: path.read_text() for path in (ROOT / "kind" / "stages").glob("*.py")}
-    assert {name for name, text in modules.items() if "\nEXAMPLE = " in text} == set(STAGES | ON_FILES)
+    stages = {name.replace("_", "-") for name, text in modules.items() if "\nEXAMPLE = " in text}
+    assert stages == set(STAGES | ON_FILES)
 
 
 @pytest.mark.parametrize("stage", STAGES | ON_FILES)
 def test_the_help_of_a_stage_explains_every_argument_and_shows_a_command(call, stage):
     code, out, _ = call(stage, "--help")
-    module = importlib.import_module(f"kind.stages.{stage}")
+    module = stage_module(stage)
     assert code == 0 and f"usage: python -m kind {stage} " in out
     assert module.__doc__.strip() in out and f"example:\n  {module.EXAMPLE}" in out
     for action in parser_of(stage)._actions:
@@ -89,7 +90,7 @@ def test_the_example_of_a_stage_is_a_command_of_that_stage_on_the_smoke_experime
     """That of `encode` is on a data set of the paper: the smoke experiment has no latents."""
     from kind.params.file import load_experiment
 
-    words = shlex.split(importlib.import_module(f"kind.stages.{stage}").EXAMPLE.splitlines()[0])
+    words = shlex.split(stage_module(stage).EXAMPLE.splitlines()[0])
     assert words[:4] == ["python", "-m", "kind", stage]
     parsed, smoke = parser_of(stage).parse_args(words[4:]), load_experiment(ROOT / "params" / "smoke.yaml")
     for section in ("data", "backbones", "tasks", "methods"):
@@ -99,7 +100,7 @@ def test_the_example_of_a_stage_is_a_command_of_that_stage_on_the_smoke_experime
 
 @pytest.mark.parametrize("stage", ["extract", *ON_FILES])
 def test_every_example_on_files_is_a_command(stage):
-    for line in importlib.import_module(f"kind.stages.{stage}").EXAMPLE.splitlines():
+    for line in stage_module(stage).EXAMPLE.splitlines():
         words = shlex.split(line)
         assert words[:4] == ["python", "-m", "kind", stage]
         parser_of(stage).parse_args(words[4:])

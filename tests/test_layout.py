@@ -47,6 +47,8 @@ def files(layout: Layout, data: str, backbone: str, task: str, method: str, seed
         layout.state("prepare", data),
         layout.state("finetune", task, method, seed),
         layout.state("sample", task, method, seed),
+        layout.part("sample", task, method, seed, part=1, parts=2),
+        layout.part("evaluate", task, method, seed, part=1, parts=2),
     ]
 
 

@@ -148,8 +148,12 @@ def test_every_field_of_the_params_is_in_some_recipe_or_known_to_move_nothing():
         "compute.threads",
         "compute.device",
         "compute.checkpoint_seconds",
+        "compute.spare_seconds",
+        "compute.slices",
         "compute.recompute",
         "compute.workers",
+        "compute.sampling_jobs",
+        "compute.feature_jobs",
     }
     whole = {f"{key}.{field}" for key in ("compute",) for field in Experiment.model_fields[key].annotation.model_fields}
     covered = {key for key, _, _ in CHANGES}

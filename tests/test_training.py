@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
+import signal
+import time
 
 import pytest
 import torch
 
 from kind.batches import Batches, Replay, to_model_range
 from kind.diffusion import Diffusion
-from kind.errors import UserError
+from kind.divergence import Diverged
+from kind.errors import Unfinished
 from kind.models.factorized import TAILOR_TENSORS
 from kind.params import Training
 from kind.random_streams import batch_indices
@@ -27,7 +31,7 @@ def settings(**changes):
 
 
 def make_plan(*, diffusion=None, learning_rate=1e-3, seed=7, recipe="a recipe", null_gate="learngenes", **changes):
-    own = {name: changes.pop(name) for name in ("snapshot_steps", "checkpoint_seconds") if name in changes}
+    own = {name: changes.pop(name) for name in ("snapshot_steps", "checkpoint_seconds", "ends") if name in changes}
     diffusion = diffusion or Diffusion("cosine", "v")
     return Plan(settings(**changes), diffusion, learning_rate, seed, recipe, null_gate, **own)
 
@@ -97,10 +101,43 @@ def test_state_of_another_recipe_is_not_resumed(build, tmp_path, capsys):
     assert same(outcome.raw, run(build(), tmp_path / "fresh").raw)
 
 
-def test_a_damaged_state_is_named(build, tmp_path):
-    (tmp_path / "state.pt").write_bytes(b"half a file")
-    with pytest.raises(UserError, match=r"state\.pt: unreadable training state[^$]*delete it"):
-        run(build(), tmp_path)
+# --- time and signals -----------------------------------------------------------------------------------------
+
+
+def signal_at(model, step, number):
+    """The model's forward pass number `step` (from 0) gets a signal, in the middle of the step."""
+    calls = iter(range(1000))
+    model.register_forward_pre_hook(lambda *_: os.kill(os.getpid(), number) if next(calls) == step else None)
+
+
+@pytest.mark.parametrize(
+    ("number", "error"),
+    [(signal.SIGTERM, Unfinished), (signal.SIGUSR1, Unfinished), (signal.SIGINT, KeyboardInterrupt)],
+    ids=["SIGTERM", "SIGUSR1", "Ctrl-C"],
+)
+def test_a_signal_ends_training_after_its_step_with_the_state_saved(build, tmp_path, number, error):
+    """Half way between two rows of the log, so that the next row is of steps before and after."""
+    expected = run(build(), tmp_path / "whole")
+    model = build()
+    signal_at(model, 6, number)
+    with pytest.raises(error) as caught:
+        run(model, tmp_path)
+    if error is Unfinished:
+        assert str(caught.value) == f"a run: {number.name} came after step 7 of 10"
+    resumed = run(build(), tmp_path)
+    assert resumed.cost["resumes"] == 1
+    assert same(resumed.raw, expected.raw) and same(resumed.averaged[10], expected.averaged[10])
+    assert resumed.log == expected.log
+
+
+def test_training_stops_before_its_time_ends_and_goes_on_by_at_least_a_step(build, tmp_path, capsys):
+    expected = run(build(), tmp_path / "whole", steps=4)
+    for step in (1, 2, 3):  # even where no time is left
+        with pytest.raises(Unfinished, match=f"a run: time is up after step {step} of 4"):
+            run(build(), tmp_path, steps=4, ends=time.time() - 1)
+    resumed = run(build(), tmp_path, steps=4, ends=time.time() + 3600)
+    assert capsys.readouterr().out.split("resuming after step ")[1:] == ["1\na run: ", "2\na run: ", "3\n"]
+    assert resumed.cost["resumes"] == 3 and same(resumed.raw, expected.raw) and resumed.log == expected.log
 
 
 # --- formulas -------------------------------------------------------------------------------------------------
@@ -244,17 +281,26 @@ def test_the_gradient_is_clipped(build, tmp_path):
     assert clipped.log[0]["gradient_norm"] > 0.1
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(build, tmp_path):
+@pytest.mark.parametrize("checkpoint_seconds", [0.0, 60.0], ids=["saved after each step", "not saved"])
+def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(build, tmp_path, checkpoint_seconds):
+    """In the very step, wherever the log's rows lie; what was saved before is sound."""
     model, calls = build(), iter(range(100))
     model.register_forward_hook(lambda _, given, output: output * (torch.nan if next(calls) == 7 else 1))
+    indices = batch_indices(20, 9, step=7, seed=7).tolist()
     message = (
-        r"a run: the loss or its gradient is not finite in steps 6 to 10, learning rate 0\.001; last finite loss \d"
+        rf"a run: the loss or its gradient is not finite in step 8: loss nan, gradient norm nan, learning rate 0\.001, "
+        rf"last finite loss \d\.\d+, training images {', '.join(map(str, indices[:8]))} and 1 more\n  -> lower the"
     )
-    with pytest.raises(UserError, match=message):
-        run(model, tmp_path, steps=30, checkpoint_seconds=0.0)
-    resumed = run(build(), tmp_path, steps=10)  # what was saved before is sound
-    assert resumed.cost["resumes"] == 1
-    assert all(value.isfinite().all() for value in resumed.raw.values())
+    plan = {"checkpoint_seconds": checkpoint_seconds, "batch_size": 9, "warmup_steps": 8}
+    with pytest.raises(Diverged, match=message) as caught:
+        run(model, tmp_path, steps=30, **plan)
+    finite = caught.value.facts.pop("last_finite_loss")
+    assert caught.value.facts == {"step": 8, "learning_rate": 0.001, "images": indices}
+    whole = run(build(), tmp_path / "whole", **plan | {"steps": 7, "log_every": 1})
+    assert finite == whole.log[-1]["loss"]
+    resumed = run(build(), tmp_path, steps=10, **plan)
+    assert resumed.cost["resumes"] == (1 if checkpoint_seconds == 0 else 0)
+    assert same(resumed.raw, run(build(), tmp_path / "again", steps=10, **plan).raw)
 
 
 def test_the_loss_falls_on_a_toy_problem(build, tmp_path):

@@ -60,7 +60,7 @@ def _macs_of_class(model: DiT, label: int | None) -> int:
 def products_per_image(config: DiTConfig, name: str) -> int:
     """How often the linear called `name` is applied to one image: once a token, but for what reads the conditioning,
     or the class alone."""
-    once = name.startswith(("embedder.", "class_shares.")) or name == "proj_out_1" or name.endswith("norm1.linear")
+    once = name.startswith(("embedder.", "class_shares.")) or name == "proj_out_1" or ".norm1.linear" in name
     return 1 if once else config.num_tokens
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import metadata
+from itertools import groupby, islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,10 +25,11 @@ from kind.errors import UserError, describe_os_error
 from kind.evaluation.features import Extractor, Features
 from kind.evaluation.frechet import Statistics, StreamingStatistics
 from kind.evaluation.image_sets import ImageSet
+from kind.parts import BLOCK_IMAGES
 from kind.progress import Progress
 
 CACHE_FORMAT = 1  # raise it when an extractor's code changes what it gives for the same weights
-BLOCK_IMAGES, BLOCK_BYTES = 1000, 2**27  # at most so much is extracted between two looks at the cache
+BLOCK_BYTES = 2**27  # at most so much is extracted between two looks at the cache, and at most BLOCK_IMAGES
 
 
 class Origin(NamedTuple):
@@ -137,6 +139,38 @@ def measure_images(
     )
 
 
+class Block(NamedTuple):
+    """Number `index` of the blocks that `measure_images` reads a set in."""
+
+    images: ImageSet
+    index: int
+
+
+def blocks_of(images: ImageSet, batch_size: int, *, first: int | None = None) -> list[Block]:
+    """All that `measure_images` looks at; first: of the first so many images alone, what is not the same for all."""
+    size = _block_size(images.shape, batch_size)
+    if first is not None:
+        return [Block(images.first(first), first // size)] if first < images.count and first % size else []
+    return [Block(images, index) for index in range(-(-images.count // size))]
+
+
+def keep_features(blocks: Sequence[Block], extractor: Extractor, batch_size: int, cache: Path, label: str) -> int:
+    """Extract features of these blocks into the cache, for `measure_images`; returns how many images that were."""
+    progress, done = Progress(label, len(blocks)), 0
+    for _, group in groupby(blocks, key=lambda block: id(block.images)):
+        found = list(group)
+        images, chosen = found[0].images, {block.index for block in found}
+        size = _block_size(images.shape, batch_size)
+        wanted = (block for index, block in enumerate(islice(images.blocks(size), max(chosen) + 1)) if index in chosen)
+        for key, block in _ahead(_with_keys(wanted, extractor, batch_size)):
+            if _from_cache(cache, key, len(block)) is None:
+                _save(cache, key, extractor.extract(block, batch_size))
+            progress.update()
+            done += len(block)
+    progress.close()
+    return done
+
+
 def drawn(count: int, kept: int | None) -> np.ndarray:
     """Ascending indices of `kept` of `count` things, all for None; the same ones each time, whatever order they are in.
 
@@ -200,11 +234,15 @@ def _from_cache(cache: Path | None, key: str, count: int) -> Features | None:
 def _to_cache(cache: Path | None, key: str, features: Features) -> None:
     if cache is None:
         return
-    found = {name: array for name, array in features._asdict().items() if array is not None}
     try:
-        save_arrays(_cache_file(cache, key), **found)
+        _save(cache, key, features)
     except OSError as error:  # they are needed now, and kept for another time
         print(f"warning: features are not kept: {describe_os_error(error)}", file=sys.stderr)
+
+
+def _save(cache: Path, key: str, features: Features) -> None:
+    found = {name: array for name, array in features._asdict().items() if array is not None}
+    save_arrays(_cache_file(cache, key), **found)
 
 
 def _ahead(items: Iterator[tuple[str, np.ndarray]]) -> Iterator[tuple[str, np.ndarray]]:

@@ -50,6 +50,15 @@ class SoftStart(MethodOptions):
     backbone: str = "kind-soft"
 
 
+def idle_problem(options: MethodOptions) -> str | None:
+    """What an entry says of training that a method does not do, or None."""
+    if options.learning_rate is not None:
+        return "the method trains nothing, so that learning_rate has no meaning; leave it out"
+    if options.objective != "standard":
+        return "the method trains nothing, so that objective has no meaning; leave it out"
+    return None
+
+
 @dataclass(frozen=True)
 class Material:
     """What some methods are given beside their start, where they ask for it (`Method.needs`).
@@ -115,8 +124,10 @@ class Method:
     trains, formula: for people: what is trained, and how many numbers that is; sums go over the six matrices of every
         block, in and out are their sizes, D is the width, depth the number of blocks.
     start: what it is given: `dense` (a dense backbone), `kind` (the learngenes of a factorized backbone, without
-        tailors), `soft` (a factorized backbone with a soft gate) or None (freshly initialised weights).  The label
-        table already holds the task's rows.
+        tailors), `whole` (a factorized backbone with its tailors), `soft` (one with a soft gate) or None (freshly
+        initialised weights).  The label table already holds the task's rows.
+    for_seen: whether it draws classes of pre-training, as the backbone knows them: it is given the start with their
+        label rows (and tailors) alone, and trains nothing.  Other methods adapt the start to classes that are new.
     attach: changes the model in place, every parameter frozen before, and sets `requires_grad` on what it trains.
         The label table is trained whatever it says: the treatment is one for all methods.
     trainable_parameters: the formula for what `attach` makes trainable, without the label table.  It is asked of the
@@ -131,6 +142,8 @@ class Method:
     combines: made of the runs of other entries, `options.of`, and not trained (`kind.stages.soup_run`).
     deployed: what the adapted model holds in the place of plain matrices, by kind of matrix, in each block: for methods
         that leave any.  It is asked of the attached model's start or of an `Outline` of it, before there is a model.
+    estimates: whether, with these options, weights decide how much is left of each matrix: `deployed` is then an upper
+        bound in all, close for parameters, and says little of single matrices.
     merge: folds what was added into plain weights for deployment; None where nothing needs folding.
     has_plain_form: whether the adapted model, for methods without tailors, is a plain DiT after `merge`.
     examples: options that the shared tests try the method with; needed where an option has no default.
@@ -144,15 +157,17 @@ class Method:
     trains: str
     formula: str
     options: type[MethodOptions]
-    start: Literal["dense", "kind", "soft"] | None
+    start: Literal["dense", "kind", "whole", "soft"] | None
     attach: Callable[[DiT, MethodOptions, Adaptation], None]
     trainable_parameters: Callable[..., int]
+    for_seen: bool = False
     trains_nothing: Callable[[MethodOptions], bool] = lambda options: False
     needs: Callable[[MethodOptions], frozenset[str]] = lambda options: frozenset()
     keeps_output: Callable[[MethodOptions], bool] = lambda options: True
     routine: Callable[[DiT, MethodOptions, RunLength], Routine] | None = None
     rate_scales: Callable[[DiT, MethodOptions], dict[str, float]] = lambda model, options: {}
     deployed: Callable[..., dict[str, Numbers]] | None = None
+    estimates: Callable[[MethodOptions], bool] = lambda options: False
     merge: Callable[[DiT], DiT] | None = None
     has_plain_form: bool = True
     combines: bool = False
@@ -160,6 +175,11 @@ class Method:
     size_option: str | None = None
     renews: bool = False
     problem: Callable[..., str | None] = lambda options, shape, backbone, num_seen_classes, num_classes: None
+
+    @property
+    def takes(self) -> str | None:
+        """Which backbones it starts from; see `Backbone.given_to`."""
+        return "kind" if self.start == "whole" else self.start
 
     def merged(self, model: DiT) -> DiT:
         """The model with what was added folded into plain weights, where there is anything to fold."""

@@ -8,6 +8,7 @@ diffusers, so that its stock class loads our exports: the timestep frequencies (
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 
@@ -196,8 +197,19 @@ def renew_label_table(model: DiT, num_classes: int, seed: int, start: str) -> Di
     if start == "random":
         generator = torch.Generator().manual_seed(seed)
         rows = 0.02 * torch.randn(num_classes, old_null.shape[1], generator=generator).to(old_null)
-    class_embedder = model.embedder.class_embedder
-    class_embedder.embedding_table = nn.Embedding.from_pretrained(torch.cat([rows, old_null]), freeze=False)
+    return _with_label_rows(model, rows)
+
+
+def keep_label_rows(model: DiT, labels: Sequence[int]) -> DiT:
+    """Only these classes' rows, in this order, and the null row, in place: for a model without a gate."""
+    return _with_label_rows(model, model.label_table.detach()[list(labels)])
+
+
+def _with_label_rows(model: DiT, rows: Tensor) -> DiT:
+    """rows: of all classes, [num_classes, width]; the null row stays."""
+    class_embedder, num_classes = model.embedder.class_embedder, len(rows)
+    table = torch.cat([rows, model.label_table.detach()[-1:]])
+    class_embedder.embedding_table = nn.Embedding.from_pretrained(table, freeze=False)
     class_embedder.num_classes = num_classes
     model.config = replace(model.config, num_classes=num_classes)
     return model

@@ -10,9 +10,10 @@ from pydantic import BaseModel, Field
 
 from kind.methods import METHODS
 from kind.models.presets import PRESETS, Preset
-from kind.params.ablations import Ablation, axis_value
+from kind.params.ablations import MEASURED, Ablation, Settings, Value, axis_value, settings_of
 from kind.params.analyses import Analyses
 from kind.params.backbones import Backbone
+from kind.params.compute import Compute
 from kind.params.data import DataSet, Latents
 from kind.params.data import Split as Split
 from kind.params.match import Match, Place, channels_of, find_match
@@ -20,23 +21,6 @@ from kind.params.methods import options_of
 from kind.params.protocol import Evaluation, ReplaySet, Sampling
 from kind.params.tasks import Task, Tune, split_label, trial_label
 from kind.params.types import ClassList, NaturalInt, PositiveFloat, PositiveInt, Section, Share
-
-
-class Compute(Section):
-    """Where and how jobs run.  Only `precision` is part of a recipe: the others move the last bits at most.
-
-    recompute: what training computes again in the backward pass to save memory: the hidden activations of factorized
-    matrices (`hidden`: no more memory than a dense model; nothing behind a soft gate), or all inside a block (`blocks`:
-    gradient checkpointing).  workers: processes that decode image files; None: as many as the job may use cores.
-    """
-
-    may_be_none: ClassVar[tuple[str, ...]] = ("workers",)
-    threads: PositiveInt = 1
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    checkpoint_seconds: PositiveFloat = 60.0
-    recompute: Literal["nothing", "hidden", "blocks"] = "nothing"
-    workers: PositiveInt | None = None
 
 
 class Model(Section):
@@ -154,6 +138,16 @@ class Experiment(Section):
     def is_for_tuning(self, task: str) -> bool:
         return task not in self.tasks
 
+    def entries_on(self, task: str) -> list[str]:
+        """The methods entries that run on a task: those that take classes such as its are."""
+        seen = self.task(task).seen
+        return [label for label in self.methods if METHODS[self.method_name(label)].for_seen == seen]
+
+    def tasks_of(self, label: str) -> list[str]:
+        """The tasks that a methods entry runs on."""
+        seen = METHODS[self.method_name(label)].for_seen
+        return [name for name, task in self.tasks.items() if task.seen == seen]
+
     def method_options(self, label: str, task: str | None = None) -> BaseModel:
         """The typed options of a methods entry, or of a trial; task: needed where the entry has `match`."""
         entry, trial = split_label(label)
@@ -218,19 +212,32 @@ class Experiment(Section):
         """The dense backbone whose trained weights a factorized one begins with; None for a fresh draw."""
         return getattr(self.backbones[name], "start", None)
 
-    def axis_value(self, label: str, axis: str) -> float | None:
-        """The number that a methods entry stands for on the axis of an ablation; None where it has none."""
-        options = self.method_options(label, next(iter(self.tasks)))
+    def axis_value(self, label: str, axis: str) -> Value | None:
+        """The number or choice that a methods entry stands for on the axis of an ablation; None where it has none."""
+        options = self.method_options(label, self.tasks_of(label)[0])
         return axis_value(axis, options, self.finetune, self.backbones.get(self.backbone_of(label)))
 
+    @cached_property
+    def ablation_settings(self) -> list[Settings]:
+        """Every ablation with what its entries stand for; asked for every run that is tracked."""
+        found = []
+        for name, one in self.ablations.items():
+            asked = one.axis is not None and one.axis not in MEASURED
+            values = {label: self.axis_value(label, one.axis) for label in one.entries} if asked else {}
+            found.append(settings_of(name, one, values))
+        return found
+
     def training(self, task: str) -> Finetune:
-        """Settings of the runs on a task: trials may be shorter."""
+        """Settings of the runs on a task: trials may be shorter, and on classes of pre-training nothing is trained."""
+        if self.task(task).seen:
+            return self.finetune.model_copy(update={"steps": 0, "warmup_steps": 0, "learning_rate": None})
         steps = self.tune.steps if self.is_for_tuning(task) else None
         return self.finetune.model_copy(update={"steps": steps}) if steps else self.finetune
 
     def curve_steps(self, task: str | None = None) -> list[int]:
-        """Steps at which a run on this task, or on any of `tasks`, is evaluated; the last is the end, a trial's one."""
-        if task is not None and self.is_for_tuning(task):
+        """Steps at which a run on this task, or on any of new classes, is evaluated; the last is the end, which of a
+        trial, and of a run that trains nothing, is the only one."""
+        if task is not None and (self.is_for_tuning(task) or self.task(task).seen):
             return [self.training(task).steps]
         steps = self.finetune.steps
         return sorted({max(1, round(share * steps)) for share in self.evaluation.curve} | {steps})
@@ -242,8 +249,8 @@ class Experiment(Section):
         return self.evaluation.reference, self.evaluation.num_reference
 
     def runs(self) -> Iterator[tuple[str, str, int]]:
-        """Every (task, method, seed)."""
-        return ((task, method, seed) for task in self.tasks for method in self.methods for seed in self.seeds)
+        """Every (task, method, seed); see `entries_on`."""
+        return ((task, method, seed) for task in self.tasks for method in self.entries_on(task) for seed in self.seeds)
 
     def tuned(self) -> list[str]:
         """The entries whose learning rate `tune` chooses: those that have none, and train."""
@@ -256,7 +263,7 @@ class Experiment(Section):
         return [label for label in open_rates if self._trains(label)] if self.tune else []
 
     def _trains(self, label: str) -> bool:
-        method, any_task = METHODS[self.method_name(label)], next(iter(self.tasks))
+        method, any_task = METHODS[self.method_name(label)], self.tasks_of(label)[0]
         return method.learns(self.method_options(label, any_task))
 
     def rates(self, label: str) -> list[float]:

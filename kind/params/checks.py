@@ -14,14 +14,16 @@ from kind.data.sources import SOURCES
 from kind.data.splits import split_sizes
 from kind.layout import SPLITS
 from kind.methods import METHODS
-from kind.params.ablations import axis_value
+from kind.params.ablations import ablation_problems
 from kind.params.analyses import analysis_problems
+from kind.params.compute import batch_problems
 from kind.params.entries import replay_problems, soup_problems
 from kind.params.match import match_problems
 from kind.params.messages import nearest, some
 from kind.params.methods import default_note
 from kind.params.protocol import spacing_problem
 from kind.params.ranks import backbone_problems, fits, known, repeated
+from kind.params.seen_checks import seen_problems
 from kind.params.tune_checks import rate_problems
 
 MOST_SHARDS = 100_000  # files of samples of one step
@@ -51,9 +53,12 @@ class Checks:
     def run(self) -> Iterator[str]:
         for check in (
             self._seeds, self._splits, self._model, self._factorized, self._training, self._classes, self._shots,
-            self._starts, self._method_problems, self._ablations, self._sampling, self._reference,
+            self._starts, self._method_problems, self._sampling, self._reference,
         ):  # fmt: skip
             yield from check()
+        yield from seen_problems(self.content, self.valid)
+        yield from ablation_problems(self.content, self.valid)
+        yield from batch_problems(self.valid)
         yield from rate_problems(self.content, self.valid)
         yield from replay_problems(self.valid, self.methods)
         yield from soup_problems(list(_mapping(self.content.get("methods"))), self.methods)
@@ -148,13 +153,15 @@ class Checks:
             for name in dict.fromkeys(classes) if known is not None else ():
                 if name not in known:
                     yield f"{where}.classes: {user.data} has no class {name!r}{nearest(name, known)}; {some(known)}"
-            if where != "pretrain" and self.pretrain is not None and self._same_images(self.pretrain.data, user.data):
-                both = [name for name in dict.fromkeys(classes) if name in (self.pretrain.classes or [])]
-                if both:
-                    yield (
-                        f"{where}.classes: {some(map(repr, both), '')} also in pretrain.classes; a task's classes "
-                        "must be new to the backbone"
-                    )
+            if where == "pretrain" or self.pretrain is None or user.seen:
+                continue
+            both = [name for name in dict.fromkeys(classes) if name in (self.pretrain.classes or [])]
+            if both and self._same_images(self.pretrain.data, user.data):
+                known = "" if where.startswith("tune.") else "; where nothing is trained, all are known: `seen: true`"
+                yield (
+                    f"{where}.classes: {some(map(repr, both), '')} also in pretrain.classes; a task's classes "
+                    f"must be new to the backbone{known}"
+                )
 
     def _same_images(self, one: str | None, other: str | None) -> bool:
         return one == other or (one in self.images and self.images[one] == self.images.get(other))
@@ -189,69 +196,36 @@ class Checks:
             if wanted not in names:
                 yield (
                     f"methods.{label}.backbone: no backbone {wanted!r}{nearest(wanted, names)}; backbones: "
-                    f"{_listed(names)} ({method_name} starts from {method.start!r} unless `backbone` names another)"
+                    f"{_listed(names)} ({method_name} starts from {method.takes!r} unless `backbone` names another)"
                 )
-            elif wanted in self.backbones and self.backbones[wanted].given_to != method.start:
+            elif wanted in self.backbones and self.backbones[wanted].given_to != method.takes:
                 form = self.backbones[wanted].given_to
                 yield (
                     f"methods.{label}.backbone: {wanted!r} is of form {form}, but {method_name} needs form "
-                    f"{method.start}"
+                    f"{method.takes}"
                 )
 
     def _method_problems(self) -> Iterator[str]:
-        yield from match_problems(_mapping(self.content.get("methods")), self.valid, self.all_tasks)
+        matched_on = {name: task for name, task in self.all_tasks.items() if not task.seen}
+        yield from match_problems(_mapping(self.content.get("methods")), self.valid, matched_on)
         shape, num_seen = self._shape(), len((self.pretrain and self.pretrain.classes) or [])
         for label, (method_name, options) in self.methods.items():
             if "match" in self.content["methods"][label]:
                 continue  # a size that fits is found
             method, backbone = METHODS[method_name], self.backbones.get(getattr(options, "backbone", None))
-            if shape is None or (backbone is not None and (backbone.given_to != method.start or not known(backbone))):
+            if shape is None or (backbone is not None and (backbone.given_to != method.takes or not known(backbone))):
                 continue
-            if method.start in ("kind", "soft") and backbone is not None and not fits(backbone, shape.width):
+            if method.takes in ("kind", "soft") and backbone is not None and not fits(backbone, shape.width):
                 continue  # said of the backbone already
             found: dict[str, list[str]] = {}
             for task_name, task in self.all_tasks.items():
-                if task.classes:
+                if task.classes and task.seen == method.for_seen:
                     problem = method.problem(options, shape, backbone, num_seen, len(task.classes))
                     found.setdefault(problem, []).append(task_name)
             for problem, tasks in found.items():
                 if problem:
                     where = f" (task {', '.join(tasks)})" if len(found) > 1 else ""
                     yield f"methods.{label}: {problem}{default_note(method_name, options, problem)}{where}"
-
-    def _ablations(self) -> Iterator[str]:
-        labels = list(_mapping(self.content.get("methods")))
-        for name, ablation in (self.valid.get("ablations") or {}).items():
-            where, entries, values = f"ablations.{name}", ablation.entries or [], {}
-            if ablation.entries is not None and len(entries) < 2:
-                yield f"{where}.entries: an ablation compares two entries or more, found {len(entries)}"
-            for label in repeated(entries):
-                yield f"{where}.entries: {label!r} is named twice"
-            for label in dict.fromkeys(entries):
-                if label not in labels:
-                    near = nearest(label, labels)
-                    yield f"{where}.entries: no method entry {label!r}{near}; {some(labels, 'entries: ')}"
-                elif ablation.axis is not None and label in self.methods:
-                    yield from self._axis_problem(where, ablation.axis, label, values)
-            for value, same in values.items():
-                if len(same) > 1:
-                    yield f"{where}: {', '.join(same)} have the same {ablation.axis} {value:g}; each needs its own"
-
-    def _axis_problem(self, where: str, axis: str, label: str, values: dict[float, list[str]]) -> Iterator[str]:
-        """Puts the entry's number on the axis into `values`, or says why there is none."""
-        _, options = self.methods[label]
-        backbone = self.backbones.get(getattr(options, "backbone", None))
-        names = [*type(options).model_fields, *(type(backbone).model_fields if backbone is not None else ())]
-        value = axis_value(axis, options, self.valid.get("finetune"), backbone)
-        if value is not None:
-            values.setdefault(value, []).append(label)
-        elif axis not in names:
-            known = ", ".join(dict.fromkeys(names))
-            yield f"{where}.axis: {axis!r} is no option of {label}{nearest(axis, names)}; its options: {known}"
-        elif all(place is None or getattr(place, axis, None) is None for place in (options, backbone)):
-            yield f"{where}.axis: {label} gives no {axis}; an axis needs a number in every entry"
-        else:
-            yield f"{where}.axis: {axis} of {label} is no number; an axis is a number"
 
     def _sampling(self) -> Iterator[str]:
         sampling = self.sampling

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from kind.params.types import ClassList, NaturalInt, PositiveFloat, PositiveInt, Section
 
@@ -12,11 +12,21 @@ TRIAL = "@"  # `lora@2` is the entry `lora` with its second rate; no name in a p
 
 
 class Task(Section):
+    """seen: whether its classes are those of pre-training: then methods that draw these as the backbone knows them
+    (`Method.for_seen`) run on it and no others, and nothing is trained; else those that adapt to new classes.
+    """
+
     data: str
     classes: ClassList
     images_per_class: PositiveInt | None = None
     seed: NaturalInt = 0
     guidance_scale: Annotated[float, Field(ge=1)] | None = None
+    seen: bool = False
+
+    @model_serializer(mode="wrap")
+    def _described(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Recipes of tasks of new classes do not know of others."""
+        return {key: value for key, value in handler(self).items() if (key, value) != ("seen", False)}
 
 
 class Tune(Section):

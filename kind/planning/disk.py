@@ -10,7 +10,9 @@ from kind.planning.work import drawn_images, num_images
 
 FLOAT, HALF = 4, 2
 FEATURES = {"inception": 2048 + 2023, "dinov2": 1024}  # numbers an image
-STATE = 4  # copies of what is trained that a killed job's state holds: weights, their average, two moments
+# Copies of what is trained that a killed job leaves: weights, their average, two moments, in the newest state, the one
+# before it, and one that was being written.
+STATE = 4 * 3
 
 
 def plan_disk(experiment: Experiment, models: Models) -> dict[str, int]:
@@ -32,7 +34,8 @@ def plan_disk(experiment: Experiment, models: Models) -> dict[str, int]:
     for task, label, _ in experiment.all_runs():
         model, count = models.adapted(label, task), drawn_images(experiment, task)
         learned = model.cost.parameters if model.trained is None else model.trained
-        learned += (model.num_classes + 1) * models.network.shape.width
+        if not experiment.task(task).seen:
+            learned += (model.num_classes + 1) * models.network.shape.width
         found["adapters"] += FLOAT * learned * (len(experiment.curve_steps(task)) + 1)
         found["samples"] += count * _image(experiment, experiment.task(task).data)
         found["features"] += count * length * FLOAT

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from kind.methods import METHODS
 from kind.params import Experiment
+from kind.parts import feature_jobs, reference_jobs, sampling_jobs
 from kind.stages.check import published_weights
 
 
@@ -12,6 +15,7 @@ def count_jobs(experiment: Experiment) -> dict[str, int]:
     tuned = experiment.tuned()
     tasks = experiment.all_tasks() if tuned else experiment.tasks
     runs = sum(1 for _ in experiment.all_runs())
+    adapted = [name for name, task in experiment.tasks.items() if not task.seen]
     analyses = experiment.analyses
     counts = {
         "fetch": sum(not file.exists() for place in published_weights(experiment) if place.said_by is None
@@ -19,19 +23,27 @@ def count_jobs(experiment: Experiment) -> dict[str, int]:
         "prepare": len(used_data(experiment)),
         "encode": sum(experiment.data[data].latents is not None for data in used_data(experiment)),
         "extractor": int(experiment.evaluation.extractor.type == "trained"),
+        "reference_part": _additional(reference_jobs(experiment, task) for task in tasks),
         reference_rule(experiment): len(tasks),
         "pretrain": len(experiment.backbones),
         "extract": len(taken_apart(experiment)),
         "replay": len(replayed(experiment)),
         "finetune": runs,
+        "sample_part": _additional(sampling_jobs(experiment, task) for task, _, _ in experiment.all_runs()),
         "sample": runs,
+        "evaluate_part": _additional(feature_jobs(experiment, task) for task, _, _ in experiment.all_runs()),
         "evaluate": runs,
         "choose": len(tuned),
-        "analyse_weights": len(experiment.tasks) if analyses and analyses.weights else 0,
+        "analyse_weights": len(adapted) if analyses and analyses.weights else 0,
         "analyse_interference": int(bool(analyses and analyses.interference)),
         "report": 1,
     }  # fmt: skip
     return {rule: count for rule, count in counts.items() if count}
+
+
+def _additional(parts: Iterable[int]) -> int:
+    """Jobs of parts, where a job has several."""
+    return sum(number for number in parts if number > 1)
 
 
 def reference_rule(experiment: Experiment) -> str:

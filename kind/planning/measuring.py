@@ -48,7 +48,7 @@ LIMIT = {"cpu": 1e11, "cuda": 1e15}  # multiply-accumulates of a forward pass: l
 
 def measured_rates(experiment: Experiment, models: Models) -> Rates:
     """Takes seconds for small models, and minutes and the model's memory for large ones on a CPU."""
-    prepare_torch(experiment.compute.threads)
+    prepare_torch(experiment.compute.threads, experiment.compute.deterministic)
     device = choose_device(experiment.compute.device)
     rates, notes = {}, []
     for form, built, macs in _one_of_each_form(models):

@@ -36,16 +36,24 @@ class Models:
         self.experiment = experiment
         self.network = network_of(experiment)
         self.backbones = {name: self._backbone(name) for name in experiment.backbones}
-        self._adapted: dict[tuple[str, int], ModelCost] = {}
+        self._adapted: dict[tuple[str, int | tuple[int, ...]], ModelCost] = {}
 
     def adapted(self, label: str, task: str) -> ModelCost:
         """Of an entry, or of a trial, which costs the same, on a task."""
         experiment, count = self.experiment, len(self.experiment.task(task).classes)
         entry = label.partition("@")[0]
-        if (entry, count) not in self._adapted:
-            method, options = METHODS[experiment.method_name(entry)], experiment.method_options(entry, task)
-            tasks = tuple(name for name, one in experiment.tasks.items() if len(one.classes) == count)
+        method = METHODS[experiment.method_name(entry)]
+        kept = self._positions(task) if method.for_seen else None  # what they hold may differ from class to class
+        if (entry, kept or count) not in self._adapted:
+            options = experiment.method_options(entry, task)
+            tasks = tuple(
+                name
+                for name in experiment.tasks_of(entry)
+                if (self._positions(name) == kept if kept else len(experiment.tasks[name].classes) == count)
+            )
             learned = self.learned(experiment.backbone_of(entry))
+            if kept and learned is not None:
+                learned = learned.select(kept)
             try:
                 outline = self.network.outline(learned)
                 trained = method.trainable_parameters(outline, options, Adaptation(count, seed=0))
@@ -53,12 +61,16 @@ class Models:
                 trained = None
             cost = adapted_cost(self.network, learned, method, options, count)
             form = "adapted" if method.deployed else "dense"
-            self._adapted[entry, count] = ModelCost(entry, tasks, count, form, trained, cost)
-        return self._adapted[entry, count]
+            self._adapted[entry, kept or count] = ModelCost(entry, tasks, count, form, trained, cost)
+        return self._adapted[entry, kept or count]
+
+    def _positions(self, task: str) -> tuple[int, ...]:
+        """Of a task's classes among those of pre-training."""
+        return tuple(self.experiment.pretrain.classes.index(name) for name in self.experiment.tasks[task].classes)
 
     def table(self) -> list[ModelCost]:
         """Backbones, then every entry on every number of classes that tasks have."""
-        entries = [self.adapted(label, task) for label in self.experiment.methods for task in self.experiment.tasks]
+        entries = [self.adapted(one, task) for one in self.experiment.methods for task in self.experiment.tasks_of(one)]
         return [*self.backbones.values(), *dict.fromkeys(entries)]
 
     def _backbone(self, name: str) -> ModelCost:

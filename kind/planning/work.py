@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from kind.data.sources import SOURCES
 from kind.params import Experiment, Training
 from kind.params.protocol import Sampling
+from kind.parts import feature_jobs, reference_jobs, sample_counts, sampling_jobs
 from kind.planning.jobs import count_jobs, reference_rule, replayed, used_data
 from kind.planning.models import Models, side_of
 
@@ -53,19 +54,22 @@ def _add_run(experiment: Experiment, models: Models, work: Mapping[str, Work], t
     count = drawn_images(experiment, task)
     if not experiment.members_of(label):  # a soup only mixes
         work["finetune"].macs["train", model.form] += training_macs(experiment.training(task), model.cost.macs)
-    work["sample"].macs["draw", model.form] += drawing_macs(sampling, count, model.cost.macs)
+    drawing = work["sample_part" if sampling_jobs(experiment, task) > 1 else "sample"]
+    drawing.macs["draw", model.form] += drawing_macs(sampling, count, model.cost.macs)
     if experiment.data[data].latents is not None:
-        work["sample"].macs["vae", "decoder"] += count * DECODER * _share_of_pixels(experiment, data)
+        drawing.macs["vae", "decoder"] += count * DECODER * _share_of_pixels(experiment, data)
     extractor = experiment.evaluation.extractor.type
-    work["evaluate"].macs["features", extractor] += count * FEATURES.get(extractor, 0)
+    extracting = work["evaluate_part" if feature_jobs(experiment, task) > 1 else "evaluate"]
+    extracting.macs["features", extractor] += count * FEATURES.get(extractor, 0)
 
 
 def _add_real_images(experiment: Experiment, work: Mapping[str, Work]) -> None:
     """As far as it is known without the data how many there are."""
     extractor = experiment.evaluation.extractor.type
-    for task in experiment.tasks.values():
+    for name, task in experiment.tasks.items():
         count = num_images(experiment, task.data, task.classes) or 0
-        work[reference_rule(experiment)].macs["features", extractor] += count * FEATURES.get(extractor, 0)
+        rule = "reference_part" if reference_jobs(experiment, name) > 1 else reference_rule(experiment)
+        work[rule].macs["features", extractor] += count * FEATURES.get(extractor, 0)
     for data in used_data(experiment):
         if experiment.data[data].latents is not None:
             flips = 1 + experiment.data[data].flips
@@ -90,8 +94,7 @@ def sampling_of(experiment: Experiment, task: str) -> Sampling:
 
 def drawn_images(experiment: Experiment, task: str) -> int:
     """At all steps of a run's curve."""
-    sampling, steps = experiment.sampling, experiment.curve_steps(task)
-    return (len(steps) - 1) * (sampling.curve_num_samples or sampling.num_samples) + sampling.num_samples
+    return sum(sample_counts(experiment, task).values())
 
 
 def num_images(experiment: Experiment, data: str, classes: Sequence[str] | None = None) -> int | None:

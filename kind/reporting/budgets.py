@@ -66,10 +66,14 @@ def trainable(run: RunRecord) -> float | None:
     return number(run.part("parameters").get("trainable"))
 
 
+def deployed(run: RunRecord) -> float | None:
+    return number(run.part("parameters").get("deployed"))
+
+
 def seconds_of(run: RunRecord, step: int) -> float | None:
     """Training time until a step, of which only the whole is measured: its share by steps."""
     whole = number(run.cost.get("train_seconds"))
-    return None if whole is None else whole * step / run.final_step
+    return whole if whole is None or not run.final_step else whole * step / run.final_step
 
 
 def standings(runs: Sequence[RunRecord], budget: Budget, metric: str | None = None) -> Iterator[list[Standing]]:

@@ -39,6 +39,11 @@ def indicative(runs: Iterable[RunRecord]) -> set[str]:
     return {name for run in runs for name in run.indicative}
 
 
+def exact_name(metric: str, runs: Sequence[RunRecord]) -> str:
+    """As it stands under a plot's title."""
+    return metric + (INDICATIVE_ONLY if metric in indicative(runs) else "")
+
+
 def marked(name: str, runs: Iterable[RunRecord]) -> str:
     """A metric's words, with a dagger where it is indicative only."""
     return metric_label(name).words + (" †" if name in indicative(runs) else "")
@@ -93,7 +98,9 @@ def protocol_phrase(protocol: Mapping[str, Any]) -> str:
 
 def quality_table(task: str, runs: Sequence[RunRecord], methods: Iterable[str], seeds: Sequence[int]) -> Table:
     """Methods by metrics; `runs` are one task's, hence of one protocol."""
-    columns = [Column("trainable", "Trainable parameters", exact=True)]
+    sizes = {key: [run.part("parameters").get(key) for run in runs] for key in ("trainable", "deployed")}
+    size = "trainable" if any(sizes["trainable"]) or not any(sizes["deployed"]) else "deployed"
+    columns = [Column(size, f"{size.capitalize()} parameters", exact=True)]
     for name, direction in metric_names(runs).items():
         unit, divide_by = _small_unit([run.values.get(name) for run in runs]) if direction == "lower" else ("", 1.0)
         columns.append(Column(name, marked(name, runs), name, direction, unit=unit, divide_by=divide_by))
@@ -101,7 +108,7 @@ def quality_table(task: str, runs: Sequence[RunRecord], methods: Iterable[str], 
     for method in methods:
         chosen = select(runs, method=method)
         values = {name: [run.values.get(name) for run in chosen] for name in metric_names(runs)}
-        values["trainable"] = [run.part("parameters").get("trainable") for run in chosen]
+        values[size] = [run.part("parameters").get(size) for run in chosen]
         rows.append(((method,), method, values))
     caption = f"{seeds_phrase(seeds)} {protocol_phrase(runs[0].protocol)} Bold: best mean of a column."
     table = build_table(f"Quality on {task}", ("Method",), columns, rows, caption)
@@ -124,7 +131,7 @@ def overview_table(
         columns.append(Column(task, words, primary[task], metric_names(chosen)[primary[task]]))
     rows = [
         ((method,), method, {
-            task: [run.values.get(name) for run in select(runs, task=task, method=method)]
+            task: [run.values.get(name) for run in select(runs, task=task, method=method)] or None
             for task, name in primary.items()
         })
         for method in methods
@@ -148,12 +155,11 @@ COSTS: dict[str, tuple[str, bool, Callable[[RunRecord], Mapping[str, Any]]]] = {
 }
 
 
-def cost_table(
-    title: str, runs: Sequence[RunRecord], methods: Iterable[str], seeds: Sequence[int], by_task: bool
-) -> Table:
-    """What each method costs; `by_task` for all tasks in one table."""
+def cost_columns(runs: Sequence[RunRecord], keys: Iterable[str] = COSTS) -> list[Column]:
+    """Those of `COSTS`, without what these runs never measured."""
     columns = []
-    for key, (words, exact, place) in COSTS.items():
+    for key in keys:
+        words, exact, place = COSTS[key]
         sizes = [value for run in runs if (value := number(place(run).get(key))) is not None]
         if not sizes and key in ("deployed_macs", "train_cpu_seconds"):
             continue
@@ -161,16 +167,30 @@ def cost_table(
         if key == "macs" and not any("deployed_macs" in run.part("parameters") for run in runs):
             words = "MACs"
         columns.append(Column(key, words, exact=exact, unit=unit, divide_by=divide_by))
+    return columns
+
+
+def cost_values(runs: Sequence[RunRecord], keys: Iterable[str] = COSTS) -> dict[str, list[Any]]:
+    """A value a run."""
+    return {key: [COSTS[key][2](run).get(key) for run in runs] for key in keys}
+
+
+def cost_table(
+    title: str, runs: Sequence[RunRecord], methods: Iterable[str], seeds: Sequence[int], by_task: bool
+) -> Table:
+    """What each method costs; `by_task` for all tasks in one table."""
+    columns = cost_columns(runs)
     rows = []
     for task in dict.fromkeys(run.task for run in runs):
         for method in methods:
             chosen = select(runs, task=task, method=method)
-            values = {key: [place(run).get(key) for run in chosen] for key, (_, _, place) in COSTS.items()}
-            rows.append(((task, method) if by_task else (method,), method, values))
+            if chosen:
+                rows.append(((task, method) if by_task else (method,), method, cost_values(chosen)))
     devices = ", ".join(dict.fromkeys(str(run.cost.get("device", "unknown")) for run in runs))
-    steps = ", ".join(dict.fromkeys(f"{run.final_step:,}" for run in runs))
+    steps = ", ".join(dict.fromkeys(f"{run.final_step:,}" for run in runs if run.final_step))
+    what = f"Training of {steps} steps" if steps else "Nothing is trained;"
     caption = (
-        f"{seeds_phrase(seeds)} Training of {steps} steps on: {devices}. MACs: multiply-accumulates of one forward "
+        f"{seeds_phrase(seeds)} {what} on: {devices}. MACs: multiply-accumulates of one forward "
         "pass for one image, of a gated model its active components. Memory is the GPU's, or on a CPU the whole "
         "process's, libraries included. Times add up over resumes and depend on the machine and its load. Nothing here "
         "is ranked."
@@ -213,7 +233,7 @@ def memorisation_table(
         of_task, lead = select(runs, task=task), (task,) if by_task else ()
         real = {key: _agreed([run.part("memorisation").get(f"test_{key}") for run in of_task]) for key in shared}
         rows.append(((*lead, "real test images"), None, real | {f"{key}_ratio": 1.0 for key in shared}))
-        for method in methods:
+        for method in dict.fromkeys(run.method for run in of_task):
             values: dict[str, list[float | None]] = {}
             for run in select(of_task, method=method):
                 found = run.part("memorisation")

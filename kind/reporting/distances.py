@@ -52,28 +52,37 @@ def paired_table(task: str, runs: Sequence[RunRecord], methods: Sequence[str], h
     seeds = sorted({run.seed for run in runs})
     if not others or len(seeds) < 2:
         return None
-    found = {(run.method, run.seed): run for run in runs}
-    directions = metric_names(runs)
     columns = [Column(name, marked(name, runs), name) for name in headline]
-    rows = []
-    for method in others:
-        values: dict[str, list[float | None]] = {name: [] for name in headline}
-        for seed in seeds:
-            pair = [found.get((each, seed)) for each in (method, base)]
-            for name, differences in values.items():
-                ends = [None if run is None else number(run.values.get(name)) for run in pair]
-                differences.append(None if None in ends else ends[0] - ends[1])
-        rows.append(((f"{method} − {base}",), method, values))
-    signs = []
-    for direction, sign in (("lower", "Above"), ("higher", "Below")):
-        words = [in_sentence(metric_label(name).words) for name in headline if directions[name] == direction]
-        signs += [f"{sign} 0 {base} is better by {', '.join(words)}."] if words else []
+    rows = [((f"{method} − {base}",), method, differences(runs, method, base, headline)) for method in others]
     caption = (
         f"Differences of the two runs with the same seed: mean ± sample standard deviation over {len(seeds)} seeds. "
-        + " ".join(signs)
+        + better_side(base, runs, headline)
     )
     table = build_table(f"Paired differences on {task}", ("Methods",), columns, rows, caption)
     return with_mark_explained(table, runs)
+
+
+def differences(
+    runs: Sequence[RunRecord], method: str, base: str, names: Iterable[str]
+) -> dict[str, list[float | None]]:
+    """Metric -> for each seed the method's value minus that of `base`; None where one of the two has none."""
+    found = {(run.method, run.seed): run for run in runs}
+    pairs = [[found.get((each, seed)) for each in (method, base)] for seed in sorted({run.seed for run in runs})]
+
+    def difference(pair: Sequence[RunRecord | None], name: str) -> float | None:
+        ends = [None if run is None else number(run.values.get(name)) for run in pair]
+        return None if None in ends else ends[0] - ends[1]
+
+    return {name: [difference(pair, name) for pair in pairs] for name in names}
+
+
+def better_side(base: str, runs: Sequence[RunRecord], names: Sequence[str]) -> str:
+    """How the sign of a difference reads."""
+    directions, signs = metric_names(runs), []
+    for direction, sign in (("lower", "Above"), ("higher", "Below")):
+        words = [in_sentence(metric_label(name).words) for name in names if directions[name] == direction]
+        signs += [f"{sign} 0 {base} is better by {', '.join(words)}."] if words else []
+    return " ".join(signs)
 
 
 def class_table(task: str, runs: Sequence[RunRecord], methods: Iterable[str], seeds: Sequence[int]) -> Table | None:

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from kind.reporting.runs import flatten
@@ -50,6 +51,7 @@ class MetricLabel:
         return f"{self.words} {ARROWS[direction]}" if direction in ARROWS else self.words
 
 
+@cache
 def metric_label(name: str) -> MetricLabel:
     found = _COUNTS.search(name)
     base = name[: found.start()] if found else name

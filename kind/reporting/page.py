@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kind.reporting.ablations import AblationSection
 from kind.reporting.analyses import AnalysisSection
 from kind.reporting.comparisons import metric_names, protocol_phrase, seeds_phrase
 from kind.reporting.grids import Panel, images_per_row, shown_classes
@@ -30,6 +31,7 @@ from kind.reporting.tables import Cell, Column, Table
 if TYPE_CHECKING:
     from markupsafe import Markup
 
+MANY_TASKS = 6  # more of them are folded: what differs stands in the table of all tasks
 TEMPLATES = Path(__file__).parent
 TEMPLATE_FILES = ("page.html", "page.css")  # package data
 
@@ -68,7 +70,13 @@ class Page:
     backbones: Sequence[BackboneRecord]
     backbone_plot: Plot | None
     previews: Sequence[Panel]
+    ablations: Sequence[AblationSection] = ()
     analyses: AnalysisSection | None = None
+
+    @property
+    def folded(self) -> bool:
+        """Whether tasks are too many to be read one after another."""
+        return len(self.sections) > MANY_TASKS
 
     @property
     def runs(self) -> list[RunRecord]:

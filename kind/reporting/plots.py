@@ -88,21 +88,27 @@ def line_plot(
             axes.plot(xs, means, color=one.style.colour, linestyle=one.style.line, linewidth=1.7, zorder=front,
                       marker=one.style.marker if markers else None, markersize=5.5, markeredgecolor=PAPER,
                       markeredgewidth=0.7)  # fmt: skip
-            if markers:
+            if markers and len(series) <= MANY:
                 for points in filter(None, one.seeds):
                     xs_ys = zip(*points, strict=True)
                     axes.scatter(*xs_ys, s=7, color=one.style.colour, alpha=0.45, linewidth=0, zorder=3)
             ends.append((one.label, one.style, xs[-1], means[-1]))
-        _scale(axes, [y for one in series for _, _, low, high in one.mean() for y in (low, high)])
+        if markers and len(series) > MANY:  # each call costs as much as a line: all points in one
+            points = [(x, y, one.style.colour) for one in series for seed in one.seeds for x, y in seed]
+            xs, ys, colours = zip(*points, strict=True)
+            axes.scatter(xs, ys, s=7, color=colours, alpha=0.45, linewidth=0, zorder=3)
+        scale(axes.yaxis, [y for one in series for _, _, low, high in one.mean() for y in (low, high)])
         if ticks:
             axes.set_xticks(list(ticks), list(ticks.values()))
+        else:
+            axes.xaxis.set_major_formatter(lambda value, _: tick(value))
         axes.set_xlabel(xlabel)
         end_labels(axes, ends, tied=True)
 
     last = "; ".join(f"{one.label} {one.mean()[-1][1]:.4g}" for one in series)
     end = "the right" if ticks else "the last step"
     alt = f"Line plot of {title.lower()} against {xlabel}. Means at {end}: {last}."
-    return _render(folder, name, draw, title, subtitle, alt, longest=max(len(one.label) for one in series))
+    return render(folder, name, draw, title, subtitle, alt, longest=max(len(one.label) for one in series))
 
 
 def trade_off_plot(
@@ -127,8 +133,8 @@ def trade_off_plot(
             axes.set_xlim(min(xs) / 1.9, max(xs) * 1.9)
         else:
             axes.set_xscale("symlog", linthresh=max(1.0, min((x for x in xs if x > 0), default=1.0)))
-        _scale(axes, [y for one in series for seed in one.seeds for _, y in seed])
-        _log_ticks(axes.xaxis, *axes.get_xlim())
+        scale(axes.yaxis, [y for one in series for seed in one.seeds for _, y in seed])
+        log_ticks(axes.xaxis, *axes.get_xlim())
         axes.set_xlabel(f"{cost} (log scale)")
         names = [(one.label, one.style, x, y) for one, (x, y) in points]
         end_labels(axes, names, tied=False) if listed else point_labels(axes, names)
@@ -136,7 +142,7 @@ def trade_off_plot(
     where = "; ".join(f"{one.label} {y:.4g} at {tick(x)}" for one, (x, y) in points)
     alt = f"Scatter plot of {title.lower()} against {cost}: {where}."
     longest = max(len(one.label) for one in series) if listed else 0
-    return _render(folder, name, draw, title, subtitle, alt, longest)
+    return render(folder, name, draw, title, subtitle, alt, longest)
 
 
 def _centre(one: Series) -> tuple[float, float]:
@@ -158,23 +164,20 @@ def averaged(steps: Sequence[int], losses: Sequence[float], stretches: int = MAX
 # --- axes -------------------------------------------------------------------------------------------------------
 
 
-def _scale(axes: Axes, ys: Sequence[float]) -> None:
+def scale(axis: Any, values: Sequence[float]) -> None:
     """A log axis for positive values over more than a decade; shares between 0 and 1 keep inside it."""
-    low, high = min(ys), max(ys)
+    low, high, axes, name = min(values), max(values), axis.axes, axis.axis_name
     if low > 0 and high / low > 8:
-        axes.set_yscale("log")
-        axes.set_ylim(low / 1.25, high * 1.25)
-        _log_ticks(axes.yaxis, *axes.get_ylim())
+        axes.set(**{f"{name}scale": "log", f"{name}lim": (low / 1.25, high * 1.25)})
+        log_ticks(axis, low / 1.25, high * 1.25)
     else:
         room = 0.07 * (high - low) or 0.1 * abs(high) or 1.0
         bottom, top = (-0.02, 1.02) if low >= 0 and high <= 1 else (-math.inf, math.inf)
-        axes.set_ylim(max(low - room, bottom), min(high + room, top))
-        axes.yaxis.set_major_formatter(lambda value, _: tick(value))
-    if axes.get_xscale() == "linear":
-        axes.xaxis.set_major_formatter(lambda value, _: tick(value))
+        axes.set(**{f"{name}lim": (max(low - room, bottom), min(high + room, top))})
+        axis.set_major_formatter(lambda value, _: tick(value))
 
 
-def _log_ticks(axis: Any, low: float, high: float) -> None:
+def log_ticks(axis: Any, low: float, high: float) -> None:
     """Plain numbers, as many round ones as stand clear of each other."""
     from matplotlib.ticker import FixedLocator, NullLocator
 
@@ -198,10 +201,20 @@ def _log_ticks(axis: Any, low: float, high: float) -> None:
 # --- files ------------------------------------------------------------------------------------------------------
 
 
-def _render(
-    folder: Path, name: str, draw: Callable[[Axes], None], title: str, subtitle: str, alt: str, longest: int
+def render(
+    folder: Path,
+    name: str,
+    draw: Callable[[Axes], None],
+    title: str,
+    subtitle: str,
+    alt: str,
+    longest: int,
+    left: float = 0.12,
 ) -> Plot:
-    """Draw once, write `name`.png and `name`.svg; the page gets the SVG in light and in dark."""
+    """Draw once, write `name`.png and `name`.svg; the page gets the SVG in light and in dark.
+
+    longest: characters of the names right of the axes, for which room is left; left: where the axes begin.
+    """
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -210,7 +223,7 @@ def _render(
         figure = Figure(figsize=(WIDTH, HEIGHT))
         FigureCanvasAgg(figure)
         right = 0.965 - (min(longest, LONGEST) * 0.0168 + 0.06 if longest else 0)
-        axes = figure.add_axes((0.12, 0.15, right - 0.12, 0.67))
+        axes = figure.add_axes((left, 0.15, right - left, 0.67))
         figure.text(0.02, 0.95, title, fontsize=10.5, fontweight="bold", va="center_baseline")
         figure.text(0.02, 0.885, subtitle, fontsize=8, color=MUTED, va="center_baseline")
         draw(axes)

@@ -9,18 +9,19 @@ from typing import Any
 
 from kind.artifacts import write_csv, write_json, write_text
 from kind.methods import METHODS
+from kind.params.ablations import Settings
 from kind.params.match import Match
 from kind.reporting import grids, plots
+from kind.reporting.ablations import ablation_sections
 from kind.reporting.analyses import analysis_section, load_analyses
-from kind.reporting.budgets import TRIALS_APART, seconds_of, trainable
+from kind.reporting.budgets import TRIALS_APART, deployed, seconds_of, trainable
 from kind.reporting.choices import load_choices, match_table, tuning_table
 from kind.reporting.comparisons import (
     HEADLINE,
-    INDICATIVE_ONLY,
     cost_table,
     curve_metric,
+    exact_name,
     headline_metrics,
-    indicative,
     memorisation_table,
     metric_names,
     overview_table,
@@ -49,6 +50,7 @@ TRADE_OFFS = {  # file name -> in the title, on the axis, its value for a run
     "trade_off": ("size", "trainable parameters", trainable),
     "trade_off_time": ("time", "seconds of training", lambda run: seconds_of(run, run.final_step)),
 }
+UNTRAINED = {"trade_off": ("size", "deployed parameters", deployed)}
 
 
 def write_report(
@@ -61,21 +63,26 @@ def write_report(
     methods: Mapping[str, Mapping[str, Any]],
     command: str,
     headline: Sequence[str] = HEADLINE,
+    entries_on: Mapping[str, Sequence[str]] = MappingProxyType({}),
     tuned: Sequence[str] = (),
     matches: Mapping[tuple[str, str], Match] = MappingProxyType({}),
     class_sets: Mapping[str, str] = MappingProxyType({}),
+    ablations: Sequence[Settings] = (),
 ) -> None:
     """Tables, plots, grids and `index.html` in `output`, from the runs under `folder` (results/<experiment>).
 
-    tasks: name -> its params, with the list `classes`; methods: label -> its params; command: what repeats all; tuned:
-    the methods whose learning rate was chosen by trials; matches: (task, method) -> the size that was found for it;
-    class_sets: `pretrain`, `tasks.NAME` -> of which set the classes are, as `kind.params.class_sets` says it.
+    tasks: name -> its params, with the list `classes`; methods: label -> its params; command: what repeats all;
+    entries_on: task -> the methods that run on it, where those are not all; tuned: the methods whose learning rate was
+    chosen by trials; matches: (task, method) -> the size that was found for it; class_sets: `pretrain`, `tasks.NAME` ->
+    of which set the classes are, as `kind.params.class_sets` says it; ablations: what their entries
+    stand for.
     Raises UserError if a run's file is missing, or if the runs of a task have no common protocol.
     """
     folder, output = Path(folder), Path(output)
-    runs = load_runs(folder, tasks, methods, seeds)
+    runs = load_runs(folder, tasks, methods, seeds, entries_on)
     backbones = load_backbones(folder, params.get("backbones"))
-    analysed = load_analyses(folder, params.get("analyses"), tasks)
+    adapted = [task for task, entry in tasks.items() if not entry.get("seen")]  # on the others nothing is trained
+    analysed = load_analyses(folder, params.get("analyses"), adapted)
     styles = method_styles(methods)
     write_csv(output / "metrics.csv", run_rows(experiment, runs))
     write_csv(output / "curves.csv", curve_rows(experiment, runs), _curve_columns(runs))
@@ -99,21 +106,21 @@ def write_report(
 
     sections = []
     for task, entry in tasks.items():
-        of_task = select(runs, task=task)
+        of_task, own = select(runs, task=task), list(entries_on.get(task, methods))
         metrics = headline_metrics(of_task, headline)
-        quality = with_note(quality_table(task, of_task, methods, seeds), note)
-        cost_of_task = cost_table(f"Cost on {task}", of_task, methods, seeds, by_task=False)
+        quality = with_note(quality_table(task, of_task, own, seeds), note)
+        cost_of_task = cost_table(f"Cost on {task}", of_task, own, seeds, by_task=False)
         distances = {
-            "paired": paired_table(task, of_task, list(methods), metrics),
-            "distances": interval_table(task, of_task, methods),
-            "classes": class_table(task, of_task, methods, seeds),
+            "paired": paired_table(task, of_task, own, metrics),
+            "distances": interval_table(task, of_task, own),
+            "classes": class_table(task, of_task, own, seeds),
         }
         distances = {name: with_note(table, note) for name, table in distances.items() if table}
         write_table(quality, output / "tables", task)
         for name, table in distances.items():
             write_table(table, output / "tables", f"{task}.{name}")
         classes = [str(name) for name in entry.get("classes", ())]
-        panels = _panels(folder, of_task, task, classes, methods, seeds)
+        panels = _panels(folder, of_task, task, classes, own, seeds)
         grids.write_grid(output / "grids" / f"{task}.png", f"{experiment}: {task}, seed {seeds[0]}", panels, classes)
         sections.append(
             TaskSection(
@@ -125,13 +132,15 @@ def write_report(
                 cost=with_note(with_note(cost_of_task, apart), note),
                 memorisation=with_note(
                     memorisation_table(
-                        f"Distance to the training images of {task}", of_task, methods, seeds, by_task=False
+                        f"Distance to the training images of {task}", of_task, own, seeds, by_task=False
                     ),
                     note,
                 ),
                 panels=panels,
-                trade_offs=_trade_offs(output / "plots", task, of_task, styles, metrics[0]),
-                plots=_task_plots(output / "plots", task, of_task, styles, metrics),
+                trade_offs=_trade_offs(
+                    output / "plots", task, of_task, styles, metrics[0], TRADE_OFFS if task in adapted else UNTRAINED
+                ),
+                plots=_task_plots(output / "plots", task, of_task, styles, metrics) if task in adapted else [],
                 of_set=class_sets.get(f"tasks.{task}"),
             )
         )
@@ -149,6 +158,7 @@ def write_report(
         backbones=backbones,
         backbone_plot=_backbone_plot(output / "plots", backbones),
         previews=_previews(backbones, [str(name) for name in params.get("pretrain", {}).get("classes", ())]),
+        ablations=ablation_sections(ablations, runs, output, styles, seeds, headline, note),
         analyses=analysis_section(analysed, output, styles, seeds),
     )
     write_text(output / "index.html", render_page(page))
@@ -179,12 +189,17 @@ def _task_plots(
 
 
 def _trade_offs(
-    folder: Path, task: str, runs: Sequence[RunRecord], styles: Mapping[str, Style], metric: str
+    folder: Path,
+    task: str,
+    runs: Sequence[RunRecord],
+    styles: Mapping[str, Style],
+    metric: str,
+    costs: Mapping[str, tuple],
 ) -> list[plots.Plot]:
-    """Quality against trainable parameters, and against the time of training."""
+    """Quality against each of these costs: those of training, or the size where nothing is trained."""
     words = in_sentence(metric_label(metric).with_arrow(metric_names(runs)[metric]))
     made = []
-    for name, (short, axis, cost) in TRADE_OFFS.items():
+    for name, (short, axis, cost) in costs.items():
         series = []
         for method in styles:
             pairs = [(cost(run), number(run.values.get(metric))) for run in select(runs, method=method)]
@@ -213,11 +228,6 @@ def _metric_curve(
     return plots.line_plot(
         folder, f"{task}_{label.base}", series, title, f"{task}: {exact_name(name, runs)}", markers=True
     )
-
-
-def exact_name(metric: str, runs: Sequence[RunRecord]) -> str:
-    """As it stands under a plot's title."""
-    return metric + (INDICATIVE_ONLY if metric in indicative(runs) else "")
 
 
 def overcomplete_note(
@@ -258,7 +268,7 @@ def _panels(
     runs: Sequence[RunRecord],
     task: str,
     classes: Sequence[str],
-    methods: Mapping[str, Any],
+    methods: Sequence[str],
     seeds: Sequence[int],
 ) -> list[grids.Panel]:
     """Real test images, then the samples of each method's first seed."""

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from kind.artifacts import read_json
@@ -85,14 +86,21 @@ class BackboneRecord:
         return path if path.is_file() else None
 
 
-def load_runs(folder: Path, tasks: Iterable[str], methods: Iterable[str], seeds: Iterable[int]) -> list[RunRecord]:
+def load_runs(
+    folder: Path,
+    tasks: Iterable[str],
+    methods: Iterable[str],
+    seeds: Iterable[int],
+    entries_on: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> list[RunRecord]:
     """Every expected run under `folder`/runs, ordered by task, method, seed.
 
+    entries_on: task -> its methods, where those are not all.
     Raises UserError that names all missing files, or the file whose content belongs to another run, or two runs of
     one task that were not evaluated under one protocol.
     """
     layout = Layout(Path(folder))
-    places = [(task, method, seed) for task in tasks for method in methods for seed in seeds]
+    places = [(task, method, seed) for task in tasks for method in entries_on.get(task, methods) for seed in seeds]
     files = [layout.run(*place) / name for place in places for name in ("metrics.json", "cost.json", "train.csv")]
     missing = [path for path in files if not path.is_file()]
     if missing:

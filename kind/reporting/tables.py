@@ -70,7 +70,8 @@ class Table:
     notes: Sequence[str] = field(default=())
 
 
-Values = Mapping[str, Sequence[Any] | float]  # column key -> one value a seed, or a number that has no seeds
+# column key -> one value a seed, or a number that has no seeds, or None where there can be none: the cell is empty
+Values = Mapping[str, Sequence[Any] | float | None]
 
 
 def build_table(
@@ -98,14 +99,16 @@ def build_table(
     cells = [cell for row in records for cell in row.cells]
     if any(cell.shortfall for cell in cells):
         notes.append("“n = a of b”: only a of b seeds have a value; such a mean is not marked as best.")
-    if any(cell.mean is None for cell in cells):
+    if any(cell.mean is None and cell.mean_text for cell in cells):
         notes.append(f"“{MISSING}” alone: no seed has a value.")
     if any(cell.std_text == MISSING for cell in cells):
         notes.append(f"“± {MISSING}”: one value has no spread.")
     return Table(title, headings, columns, records, caption, notes)
 
 
-def _summary(values: Sequence[Any] | float) -> Cell:
+def _summary(values: Sequence[Any] | float | None) -> Cell:
+    if values is None:
+        return Cell(None, None, 0, 0, mean_text="")
     if isinstance(values, int | float):
         return Cell(values, 0.0, 1, 1)
     present = [value for value in map(number, values) if value is not None]
@@ -236,7 +239,7 @@ def _latex_name(name: str) -> str:
 
 def _latex_cell(cell: Cell) -> str:
     if cell.mean is None:
-        return "--"
+        return "--" if cell.mean_text else ""
     mean = escape_latex(cell.mean_text).replace(" ", "\\,")
     text = f"\\textbf{{{mean}}}" if cell.best else mean
     if cell.std_text:

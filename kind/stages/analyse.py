@@ -55,7 +55,11 @@ def run(arguments: argparse.Namespace) -> None:
             hint=f"tasks: {', '.join(context.experiment.tasks)}",
         )
     if name == "weights":
-        context.choose("tasks", arguments.task)
+        if context.choose("tasks", arguments.task).seen:
+            raise UserError(
+                f"{context.params_path}: on tasks.{arguments.task} nothing is trained that could be analysed",
+                hint="name a task without `seen: true`",
+            )
         analyse_weights(context, arguments.task)
     else:
         analyse_interference(context)
@@ -63,7 +67,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def analyse_weights(context: Context, task: str) -> None:
     experiment, layout = context.experiment, context.layout
-    runs = [Run(context, task, label, seed) for label in experiment.methods for seed in experiment.seeds]
+    runs = [Run(context, task, label, seed) for label in experiment.entries_on(task) for seed in experiment.seeds]
     job = Job(
         recipe=recipes.weights(experiment, task),
         inputs=_trained(runs),
@@ -147,7 +151,7 @@ def compare(this: Run) -> Rows:
     from kind.analysis.weights import compare_weights, reference_matrices
     from kind.devices import prepare_torch
 
-    prepare_torch(this.context.experiment.compute.threads)
+    prepare_torch(this.context.experiment.compute.threads, this.context.experiment.compute.deterministic)
     settings = this.context.experiment.analyses.weights
     loaded = load_merged(this)
     references = reference_matrices(begun_with(this, loaded))
@@ -186,7 +190,7 @@ def put_together(label: str, runs: list[Run]) -> Rows:
     context = runs[0].context
     experiment = context.experiment
     asked, batch_size = experiment.analyses.interference, experiment.evaluation.batch_size
-    prepare_torch(experiment.compute.threads)
+    prepare_torch(experiment.compute.threads, experiment.compute.deterministic)
     device = choose_device(experiment.compute.device, context.device_key)
     adapted = [load_merged(this) for this in runs]
     data = [held_out_tensors(context, experiment.tasks[this.task]) for this in runs]

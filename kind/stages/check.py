@@ -1,13 +1,17 @@
 """Check params files, and whether this machine has the data and weights that they need.
 
+With --profile also what the jobs ask of the cluster, and whether MLflow's server answers where one is named.
 Ends with exit code 2 and the list of what is missing; writes nothing.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
+from kind.cluster.preflight import lacking_on_cluster, lacking_server
+from kind.cluster.profile import read_profile
 from kind.data.sources import SOURCES
 from kind.errors import UserError
 from kind.params import Experiment
@@ -27,14 +31,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="params/NAME.yaml, or the path of a params file; a collection such as `paper` too",
     )
+    parser.add_argument(
+        "--profile", metavar="NAME", help="the profile that it is to run with; its folder lies here (slurm, local)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
     experiments = load_experiments(find_params(arguments.experiment))
+    profile = None if arguments.profile is None else read_profile(arguments.profile)
     lacking = [line for experiment in experiments.values() for line in missing(experiment)]
+    if profile is not None and profile.executor == "slurm":
+        lacking += lacking_on_cluster(profile.requests(), profile.status_command)
+        if os.environ.get("KIND_TRACKING", "on").lower() not in ("off", "false"):
+            lacking += lacking_server(os.environ.get("MLFLOW_TRACKING_URI"))
     if lacking:
         listed = "\n".join(f"  - {line}" for line in dict.fromkeys(lacking))
         raise UserError(f"missing on this machine:\n{listed}")
+    if profile is not None:
+        print(f"{profile.path}: in order (executor {profile.executor})")
     for path, experiment in experiments.items():
         runs = sum(1 for _ in experiment.runs())
         print(f"{path}: in order ({len(experiment.tasks)} tasks, {len(experiment.methods)} methods, {runs} runs)")

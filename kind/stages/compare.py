@@ -33,7 +33,8 @@ def run(arguments: argparse.Namespace) -> None:
 
     context = read_context(arguments)
     experiment = context.experiment
-    runs = load_runs(context.layout.root, experiment.tasks, experiment.methods, experiment.seeds)
+    entries_on = {task: experiment.entries_on(task) for task in experiment.tasks}
+    runs = load_runs(context.layout.root, experiment.tasks, experiment.methods, experiment.seeds, entries_on)
     for run in runs:
         for name in ("metrics.json", "train.csv"):
             check_recorded(run.folder / name)

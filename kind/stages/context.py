@@ -13,6 +13,7 @@ from kind.layout import Layout
 from kind.params import Experiment
 from kind.params.file import find_params, load_experiment
 from kind.params.messages import nearest
+from kind.stopping import end_of_job
 from kind.weights import Place
 from kind.weights_lock import check_known
 
@@ -25,6 +26,7 @@ class Context:
     layout: Layout
     params_path: Path
     planned: str | None
+    ends: float | None = None  # of the job's wall time, seconds since the epoch
 
     def choose(self, section: str, name: str) -> Any:
         """An entry of a params section; raises UserError naming those that there are."""
@@ -118,11 +120,39 @@ def add_shared_arguments(parser: argparse.ArgumentParser, *, required: bool = Tr
         )
 
 
+def add_collection_arguments(parser: argparse.ArgumentParser) -> None:
+    """Of stages that work on several experiments, too."""
+    parser.add_argument(
+        "--experiment",
+        required=True,
+        metavar="NAME",
+        help="params/NAME.yaml, or the path of a params file; a collection such as `paper` too",
+    )
+    parser.add_argument(
+        "--results", default="results", metavar="FOLDER", help="results lie in FOLDER/NAME (default: %(default)s)"
+    )
+
+
+def add_time_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=0,
+        metavar="M",
+        help="wall time of the job: stop shortly before it ends, keep what is done, end with exit code 75 (default: 0, "
+        "no limit)",
+    )
+
+
 def read_context(arguments: argparse.Namespace) -> Context:
     path = find_params(arguments.experiment)
     experiment = load_experiment(path)
     for library in ("OMP", "OPENBLAS", "MKL"):  # read when numpy and torch are imported, which is later
         os.environ[f"{library}_NUM_THREADS"] = str(experiment.compute.threads)
     return Context(
-        experiment, Layout(Path(arguments.results) / experiment.name), path, getattr(arguments, "recipe", None)
+        experiment,
+        Layout(Path(arguments.results) / experiment.name),
+        path,
+        planned=getattr(arguments, "recipe", None),
+        ends=end_of_job(getattr(arguments, "minutes", 0)),
     )

@@ -16,9 +16,10 @@ from kind import recipes
 from kind.artifacts import digest
 from kind.errors import UserError
 from kind.params.messages import told_apart
+from kind.parts import Part, feature_jobs, finished_parts
 from kind.stages.job import Job, read_record
 from kind.stages.measure_files import IMAGES, add_measuring_arguments, measuring_options_given, positive_number
-from kind.stages.run_arguments import Run, add_run_arguments, read_run
+from kind.stages.run_arguments import Run, add_part_argument, add_run_arguments, read_run
 from kind.stages.ways import works_on_files
 
 EXAMPLE = """python -m kind evaluate --experiment smoke --task novel --method kind --seed 0
@@ -38,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--num-samples", type=positive_number, metavar="N", help="take the first N samples alone")
     group.add_argument("--output", type=Path, metavar="FILE", help="JSON (default: SAMPLES.metrics.json, beside them)")
     add_run_arguments(parser, required=False)
+    add_part_argument(parser, "extract features of a part of the samples alone")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -47,7 +49,7 @@ def run(arguments: argparse.Namespace) -> None:
         {f"--{name}": getattr(arguments, name) for name in ("experiment", "task", "method", "seed")},
         files="images",
         file_options=measuring_options_given(arguments) or bool(arguments.num_samples or arguments.output),
-        stage_options=arguments.recipe is not None,
+        stage_options=arguments.recipe is not None or arguments.part is not None,
         example=EXAMPLE.splitlines()[1].strip(),
     )
     if with_files:
@@ -55,7 +57,48 @@ def run(arguments: argparse.Namespace) -> None:
 
         evaluate_files(arguments)
         return
-    evaluate_run(read_run(arguments))
+    if arguments.part is not None:
+        extract_part(read_run(arguments), arguments.part)
+    else:
+        evaluate_run(read_run(arguments))
+
+
+def extract_part(this: Run, part: Part) -> None:
+    """Features into the cache, where `measure_images` finds them, and a record that says they are there."""
+    context = this.context
+    layout = context.layout
+    Job(
+        recipe=recipes.evaluate(context.experiment, *this.name),
+        inputs=[
+            *(path for paths in this.shards().values() for path in paths),
+            *context.extractor_files(),
+            layout.record(this.folder, "sample"),
+        ],
+        outputs=[],
+        record=layout.part("evaluate", *this.name, part=part.number, parts=part.of),
+        state=part.state(this.state("evaluate")),
+        planned=context.planned,
+        records=[layout.record(this.folder, "sample")],
+    ).run(lambda: extract(this, part))
+
+
+def extract(this: Run, part: Part) -> dict[str, Any]:
+    from kind.devices import choose_device, prepare_torch
+    from kind.evaluation.feature_sets import blocks_of, keep_features
+    from kind.evaluation.features import load_extractor
+    from kind.evaluation.image_npz import from_npz
+
+    context = this.context
+    experiment, size = context.experiment, context.experiment.evaluation.batch_size
+    prepare_torch(experiment.compute.threads, experiment.compute.deterministic)
+    device = choose_device(experiment.compute.device, context.device_key)
+    extractor = load_extractor(context.extractor_weights(), device=str(device))
+    sets = [from_npz(paths, hint=AGAIN) for paths in this.shards().values()]
+    blocks = [block for images in sets for block in blocks_of(images, size)]
+    if (fewer := experiment.sampling.curve_num_samples) is not None:  # the end of the curve
+        blocks += blocks_of(sets[-1], size, first=fewer)
+    label = f"features of {this.task} {this.label} seed {this.seed}, part {part.number} of {part.of}"
+    return {"num_images": keep_features(part.take(blocks), extractor, size, context.layout.features, label)}
 
 
 def evaluate_run(this: Run) -> None:
@@ -81,7 +124,15 @@ def evaluate_run(this: Run) -> None:
     ).run(lambda: measure(this))
 
 
-def measure(this: Run) -> None:
+def measure(this: Run) -> dict[str, Any]:
+    jobs = finished_parts(
+        this.context.layout.part("evaluate", *this.name), feature_jobs(this.context.experiment, this.task)
+    )
+    write_metrics(this)
+    return {"jobs": jobs} if jobs > 1 else {}
+
+
+def write_metrics(this: Run) -> None:
     from kind.artifacts import provenance, write_json
     from kind.devices import choose_device, prepare_torch
     from kind.evaluation.feature_sets import measure_images
@@ -99,7 +150,7 @@ def measure(this: Run) -> None:
     drawn = read_record(layout.record(this.folder, "sample"), "precision")
     judged = ["judge"] if experiment.is_judged else []
     described = read_record(layout.record(layout.reference(this.task).parent, this.task), *judged)
-    prepare_torch(experiment.compute.threads)
+    prepare_torch(experiment.compute.threads, experiment.compute.deterministic)
     device = choose_device(experiment.compute.device, context.device_key)
     extractor = load_extractor(context.extractor_weights(), device=str(device))
     reference, _ = load_reference(layout.reference(this.task))

@@ -44,7 +44,7 @@ def train(context: Context) -> dict:
     from kind.stages.images import images_of_all_tasks
 
     settings = context.experiment.evaluation.extractor
-    prepare_torch(context.experiment.compute.threads)
+    prepare_torch(context.experiment.compute.threads, context.experiment.compute.deterministic)
     training, validation = (images_of_all_tasks(context, split) for split in ("train", "validation"))
     network, record = train_extractor(
         training.images,

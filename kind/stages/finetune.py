@@ -5,16 +5,19 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from kind import recipes
+from kind import processes, recipes
+from kind.stages.context import add_time_argument
 from kind.stages.job import Job, read_record
 from kind.stages.material import load_material, material_files
 from kind.stages.run_arguments import Run, add_run_arguments, read_run
+from kind.stages.together import run_job
 
 EXAMPLE = "python -m kind finetune --experiment smoke --task novel --method kind --seed 0"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run_arguments(parser)
+    add_time_argument(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -36,7 +39,8 @@ def run(arguments: argparse.Namespace) -> None:
         planned=context.planned,
         records=[layout.record(member.folder, "finetune") for member in this.members],
     )
-    job.run(lambda: train(this, job))
+    count = experiment.compute.processes.finetune if this.method.learns(this.options) else 1
+    run_job(job, lambda: train(this, job), count, arguments.command)
 
 
 def train(this: Run, job: Job) -> dict:
@@ -62,6 +66,8 @@ def train(this: Run, job: Job) -> dict:
         check_backbone(context, options.backbone, this.start)
     start = load_start(method.start, this.start, config, this.seed)
     check_images(data, start.model.config, f"task {this.task}")
+    if method.for_seen:
+        start = start.of_classes(task.classes)
     material = load_material(this)
     model = adapt(start, method, options, len(task.classes), this.seed, settings.label_table, material)
     # after adapt, which renews the label table, so that the header describes the adapted model
@@ -98,6 +104,8 @@ def train(this: Run, job: Job) -> dict:
             rate_scales=method.rate_scales(model, options),
             replay=load_replay(this, model.config) if this.replay else None,
         )
+    if processes.rank() > 0:
+        return {}
     header = {
         "method": method.name,
         "options": recipes.method_options(options),

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from glob import escape
 from pathlib import Path
 from typing import Any
 
-from kind.artifacts import REMAKE, digest, naming, provenance, read_json, sha256, write_json, write_sealed_json
-from kind.errors import UserError
+from kind.artifacts import REMAKE, digest, provenance, read_json, sha256, write_json, write_sealed_json
+from kind.errors import DeadEnd, UserError
+from kind.locks import only_process
 from kind.recipes import Recipe, recipe_digest
 from kind.records import FORMAT, check_recorded
+from kind.stages.failures import check_failure, keep_failure
+
+LOCK = "lock"
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,8 @@ class Job:
         """Digest of recipe and inputs: what a killed job left behind may be used again only where both are the same."""
         return digest([self.recipe, self._inputs])
 
-    def run(self, work: Callable[[], dict[str, Any] | None]) -> None:
-        """Do the work unless it is done.  `work` writes the outputs and returns what else the record should say."""
+    def check_plan(self) -> None:
+        """Raises UserError where it cannot begin: the params are not those that it was planned with, or inputs lack."""
         if self.planned is not None and self.planned != self.digest:
             raise UserError(
                 f"the params changed after this job was planned: its recipe is {self.digest} now, {self.planned} then",
@@ -58,15 +61,23 @@ class Job:
         if missing:
             listed = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
             raise UserError(f"missing input: {listed}", hint="run the stages that write it first, or snakemake")
+
+    def run(self, work: Callable[[], dict[str, Any] | None]) -> None:
+        """Do the work unless it is done.  `work` writes the outputs and returns what else the record should say."""
+        self.check_plan()
         with self._lock():
             inputs = self._inputs  # as they are before the work
             self._check_inputs(inputs)
-            if self._is_done():
+            if self.is_done():
                 print(f"already done: {self.record}", file=sys.stderr)
             else:
+                check_failure(self.state, self.identity)
                 self._sweep()
                 self._announce(inputs)
-                extra = work() or {}
+                try:
+                    extra = work() or {}
+                except DeadEnd as error:
+                    raise keep_failure(self.state, self.identity, self.recipe, error)
                 content = {
                     "format": FORMAT,
                     "recipe": self.recipe,
@@ -77,7 +88,7 @@ class Job:
                     **extra,
                 }
                 write_sealed_json(self.record, content)
-            shutil.rmtree(self.state, ignore_errors=True)
+            self._clear_state()
 
     def _announce(self, inputs: dict[str, str]) -> None:
         """For whoever follows the job: what runs here, and where.  It goes with the state folder."""
@@ -87,9 +98,12 @@ class Job:
 
     def _sweep(self) -> None:
         """Take away what a killed process had begun to write; the lock is held, so nobody is writing now."""
-        for path in (*self.outputs, self.record):
-            for leftover in path.parent.glob(f".{escape(path.name)}.*.tmp"):
-                leftover.unlink(missing_ok=True)
+        leftovers = [
+            *(found for path in (*self.outputs, self.record) for found in _temporaries(path)),
+            *self.state.glob(".*.tmp"),  # a training state may be large
+        ]
+        for leftover in leftovers:
+            leftover.unlink(missing_ok=True)
 
     def _check_inputs(self, inputs: dict[str, str]) -> None:
         """Raises UserError for an input that is not the file that the record of its own job describes."""
@@ -108,7 +122,8 @@ class Job:
         """Outputs whose content the recipe determines: cost files hold times and may differ."""
         return [path for path in self.outputs if path.name != "cost.json"]
 
-    def _is_done(self) -> bool:
+    def is_done(self) -> bool:
+        """Whether record and outputs are there and what this recipe makes of these inputs."""
         if not self.record.is_file() or not all(path.is_file() for path in self.outputs):
             return False
         try:
@@ -119,26 +134,24 @@ class Job:
             return False
         return found.get("inputs") == self._inputs and found.get("outputs") == self._sums(self._listed())
 
-    @contextmanager
-    def _lock(self) -> Iterator[None]:
+    def _lock(self) -> AbstractContextManager[None]:
         """One process a job: the second is refused at once.  The file goes with the state folder at the end."""
-        self.state.mkdir(parents=True, exist_ok=True)
-        path = self.state / "lock"
-        with open(path, "a") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                holder = path.read_text().strip() or "unknown"
-                raise UserError(
-                    f"another process is running this job (process {holder} holds {path})",
-                    hint="wait for it to end, or end it",
-                )
-            with naming(path):
-                handle.truncate(0)
-                os.write(
-                    handle.fileno(), f"{os.getpid()} on {socket.gethostname()}\n".encode()
-                )  # nothing left to close
-            yield
+        return only_process(self.state / LOCK, "running this job")
+
+    def _clear_state(self) -> None:
+        """The lock last: once it is gone, another process may begin in the same folder."""
+        for path in self.state.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name != LOCK:
+                path.unlink(missing_ok=True)
+        with suppress(OSError):
+            (self.state / LOCK).unlink()
+            self.state.rmdir()
+
+
+def _temporaries(path: Path) -> Iterator[Path]:
+    return path.parent.glob(f".{escape(path.name)}.*.tmp")
 
 
 def read_record(path: Path, *keys: str) -> dict[str, Any]:

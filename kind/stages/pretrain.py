@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from kind import recipes
-from kind.stages.context import Context, add_shared_arguments, read_context
+from kind import processes, recipes
+from kind.stages.context import Context, add_shared_arguments, add_time_argument, read_context
 from kind.stages.job import Job
+from kind.stages.together import run_job
 
 EXAMPLE = "python -m kind pretrain --experiment smoke --backbone kind"
 PREVIEW_PER_CLASS = 8
@@ -16,6 +17,7 @@ PREVIEW = {"sampler": "dpm", "num_inference_steps": 20, "timestep_spacing": "lin
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_shared_arguments(parser)
+    add_time_argument(parser)
     parser.add_argument("--backbone", required=True, metavar="NAME", help="an entry of the params' backbones section")
 
 
@@ -37,7 +39,8 @@ def run(arguments: argparse.Namespace) -> None:
         state=layout.state("pretrain", name),
         planned=context.planned,
     )
-    job.run(lambda: train(context, name, job))
+    count = context.experiment.compute.processes.pretrain
+    run_job(job, lambda: train(context, name, job), count, arguments.command)
 
 
 def train(context: Context, name: str, job: Job) -> dict:
@@ -97,6 +100,8 @@ def train(context: Context, name: str, job: Job) -> dict:
         state=job.state,
         label=f"pretrain {name}",
     )
+    if processes.rank() > 0:
+        return {}
     folder, classes = layout.backbone(name), list(settings.classes)
     save_backbone(folder / "raw.safetensors", model, classes, diffusion)
     with torch.no_grad():

@@ -51,7 +51,7 @@ def draw(context: Context, name: str) -> dict:
 
     experiment, path = context.experiment, context.layout.backbone_model(name)
     compute, protocol = experiment.compute, experiment.replay.sampling()
-    prepare_torch(compute.threads)
+    prepare_torch(compute.threads, compute.deterministic)
     device = choose_device(compute.device, context.device_key)
     precision = choose_precision(compute.precision, device)
     check_backbone(context, name, path)

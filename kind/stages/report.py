@@ -34,9 +34,11 @@ def run(arguments: argparse.Namespace) -> None:
             seeds=experiment.seeds,
             tasks=plain["tasks"],
             methods=plain["methods"],
+            entries_on={task: experiment.entries_on(task) for task in experiment.tasks},
             tuned=experiment.tuned(),
             matches=matches(experiment),
             class_sets=class_sets(experiment),
+            ablations=experiment.ablation_settings,
             command=f"snakemake --profile local --config experiment={experiment.name}",
         )
 
@@ -61,5 +63,5 @@ def run(arguments: argparse.Namespace) -> None:
 
 def matches(experiment: Experiment) -> dict[tuple[str, str], Match]:
     """(task, method) -> the size that was found, of the entries with `match`."""
-    places = ((task, method) for task in experiment.tasks for method in experiment.methods)
+    places = ((task, method) for task in experiment.tasks for method in experiment.entries_on(task))
     return {(task, method): found for task, method in places if (found := experiment.match(method, task))}

@@ -6,7 +6,9 @@ import argparse
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from kind.errors import UserError
 from kind.methods import METHODS, Method, MethodOptions
+from kind.parts import Part, sample_counts
 from kind.stages.context import Context, add_shared_arguments, read_context
 
 
@@ -78,10 +80,7 @@ class Run:
 
     def sample_counts(self) -> dict[int, int]:
         """How many images are drawn after each evaluated step; the last is the full number."""
-        sampling, steps = self.context.experiment.sampling, self.steps
-        counts = dict.fromkeys(steps, sampling.curve_num_samples or sampling.num_samples)
-        counts[steps[-1]] = sampling.num_samples
-        return counts
+        return sample_counts(self.context.experiment, self.task)
 
     def shards(self) -> dict[int, list[Path]]:
         """Sample files by step."""
@@ -96,6 +95,23 @@ def add_run_arguments(parser: argparse.ArgumentParser, *, required: bool = True)
     parser.add_argument("--seed", required=required, type=int, metavar="N", help="one of the params' seeds")
 
 
+def add_part_argument(parser: argparse.ArgumentParser, does: str) -> None:
+    """does: what of the stage's work can be shared."""
+    parser.add_argument(
+        "--part",
+        type=_part,
+        metavar="N/OF",
+        help=f"{does}, the N-th of OF equal parts; the stage without this option then makes the whole of them",
+    )
+
+
+def _part(text: str) -> Part:
+    number, slash, of = text.partition("/")
+    if not (slash and number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
+        raise argparse.ArgumentTypeError(f"expected N/OF with N from 1 to OF, as 2/8; found {text!r}")
+    return Part(int(number), int(of))
+
+
 def read_run(arguments: argparse.Namespace) -> Run:
     context = read_context(arguments)
     name = arguments.task, arguments.method, arguments.seed
@@ -103,4 +119,10 @@ def read_run(arguments: argparse.Namespace) -> Run:
         context.choose("tasks", arguments.task)
         context.choose("methods", arguments.method)
         context.choose_seed(arguments.seed)
+        seen = "classes of pre-training" if context.experiment.task(arguments.task).seen else "new classes"
+        fitting = context.experiment.entries_on(arguments.task)
+        raise UserError(
+            f"{context.params_path}: {arguments.method} does not run on the task {arguments.task}, which has {seen}",
+            hint=f"entries that do: {', '.join(fitting)}",
+        )
     return Run(context, *name)

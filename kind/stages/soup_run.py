@@ -40,7 +40,7 @@ def cook(this: Run, start: Start, model: DiT) -> tuple[Outcome, dict[str, Any]]:
     choice = uniform_soup(this.members)
     if this.options.choose == "greedy":
         compute = this.context.experiment.compute
-        prepare_torch(compute.threads)
+        prepare_torch(compute.threads, compute.deterministic)
         model.to(choose_device(compute.device, this.context.device_key))
         last = [weights_of(layout.adapted(member.folder, steps[-1]), member) for member in this.members]
         data = held_out_tensors(this.context, this.context.experiment.task(this.task))

@@ -21,23 +21,17 @@ from pathlib import Path
 from kind.errors import UserError
 from kind.layout import Layout
 from kind.params.file import find_params, load_experiments
+from kind.stages.context import add_collection_arguments
 
 EXAMPLE = "python -m kind track --experiment smoke"
 FIRST_WAIT, PAUSE, LONG_PAUSE = 2.0, 4.0, 60.0  # seconds between looks; the last after a failure
+SHARE = 0.05  # of a core that looks may take when nothing is new: thousands of runs have many files
 WAIT_FOR_OTHER = 30.0
 LOCAL_UI = "http://127.0.0.1:5000"  # of `make ui`
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--experiment",
-        required=True,
-        metavar="NAME",
-        help="params/NAME.yaml, or the path of a params file; a collection such as `paper` too",
-    )
-    parser.add_argument(
-        "--results", default="results", metavar="FOLDER", help="results lie in FOLDER/NAME (default: %(default)s)"
-    )
+    add_collection_arguments(parser)
     parser.add_argument(
         "--follow", action="store_true", help="go on until the process that started this ends, or until SIGTERM"
     )
@@ -88,13 +82,15 @@ def _follow(following: list[_Following], stop: threading.Event, parent: int) -> 
     """Looks at the files until told to stop, or until the process that started this is gone; then a last time."""
     pause = FIRST_WAIT
     while not stop.wait(pause) and os.getppid() == parent:
-        pause = PAUSE
+        pause, began, brought = PAUSE, time.process_time(), sum(one.brought for one in following)
         for one in following:
             try:
                 one.look()
             except UserError as error:
                 print(f"{time.strftime('%H:%M:%S')} {error}; trying again", file=sys.stderr, flush=True)
                 pause = LONG_PAUSE
+        if sum(one.brought for one in following) == brought:
+            pause = min(LONG_PAUSE, max(pause, (time.process_time() - began) / SHARE))
     for one in following:
         one.reader.pipeline = "ended" if stop.is_set() else "unknown"
     _last_look(following)

@@ -7,18 +7,20 @@ from typing import Any
 
 import torch
 
+from kind import distributed, processes
 from kind.adaptation import learned_tensors
 from kind.artifacts import digest, write_csv, write_sealed_json
 from kind.data.prepared import LabelledImages, StoredImages
 from kind.devices import choose_device, choose_precision, prepare_torch
 from kind.diffusion import Diffusion
+from kind.divergence import Diverged
 from kind.errors import UserError
 from kind.models.dit import DiT, DiTConfig
 from kind.params import Training
 from kind.read_ahead import RESIDENT_BYTES
 from kind.spaces import Latents
 from kind.stages.context import Context
-from kind.training import LOG_COLUMNS, Diverged, Outcome, Plan, train
+from kind.training import LOG_COLUMNS, Outcome, Plan, train
 
 
 def fresh_config(context: Context, data: LabelledImages, num_classes: int) -> DiTConfig:
@@ -81,9 +83,14 @@ def run_training(
 ) -> Outcome:
     """of_method: what a method adds to the plan: `routine`, `rate_scales`."""
     compute = context.experiment.compute
-    prepare_torch(compute.threads)
+    prepare_torch(compute.threads, compute.deterministic)
     device = choose_device(compute.device, context.device_key)
     precision = choose_precision(compute.precision, device)
+    if settings.batch_size < processes.world():
+        raise UserError(
+            f"{label}: batches of {settings.batch_size} images for {processes.world()} processes",
+            hint="start at most as many as a batch has images",
+        )
     plan = Plan(
         settings=settings,
         diffusion=diffusion,
@@ -94,6 +101,10 @@ def run_training(
         snapshot_steps=snapshot_steps,
         precision=precision,
         checkpoint_seconds=compute.checkpoint_seconds,
+        ends=context.ends,
+        spare_seconds=compute.spare_seconds,
+        accumulation=compute.accumulation,
+        compiled=compute.compile,
         space=data.space,
         **of_method,
     )
@@ -106,9 +117,10 @@ def run_training(
     model.recompute_blocks = compute.recompute == "blocks"
     if model.gate is not None:
         model.gate.recompute = compute.recompute == "hidden"
-    return train(
-        model.to(device), for_training(data), torch.from_numpy(data.labels), plan, state / "training.pt", label
-    )
+    with distributed.group(device):
+        return train(
+            model.to(device), for_training(data), torch.from_numpy(data.labels), plan, state / "training.pt", label
+        )
 
 
 def for_training(data: LabelledImages) -> torch.Tensor | StoredImages:

@@ -21,7 +21,7 @@ from kind.tracked.progress import FINISHED, Pipeline, Progress, read_progress, s
 from kind.tracked.view import table_view
 
 RUN_STAGES = ("finetune", "sample", "evaluate")
-COUNTS = ("num_samples", "num_test", "num_train", "steps", "threads")  # they are params or always the same
+COUNTS = ("num_samples", "num_test", "num_train", "processes", "steps", "threads")  # they are params or always the same
 
 
 @dataclass(frozen=True)

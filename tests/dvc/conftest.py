@@ -18,9 +18,11 @@ def first(origin, tmp_path_factory) -> tuple[Project, Finished]:
     folder = tmp_path_factory.mktemp("dvc")
     project = origin.clone(folder / "first")
     repro = project.does("dvc", "repro")
-    project.does("dvc", "remote", "add", "--default", "store", str(folder / "store"))
     project.commit()
     project.does("dvc", "push")
+    assert (folder / "kind-store").is_dir(), "the default remote is a folder beside the project"
+    project.does("dvc", "remote", "modify", "store", "url", str(folder / "kind-store"))  # clones lie elsewhere
+    project.commit()
     return project, repro
 
 

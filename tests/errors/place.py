@@ -98,6 +98,10 @@ class Place:
             import torch
 
             torch.save({"format": 2, "recipe": trap}, path)
+        elif through == "state":
+            from kind.training_state import StateFiles
+
+            StateFiles(path, "a run").save({"recipe": trap})
         else:
             path.write_bytes(pickle.dumps(trap))
 

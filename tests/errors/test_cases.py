@@ -14,7 +14,8 @@ from cases import CASES, Case
 from kind.__main__ import main
 
 ROOT = Path(__file__).resolve().parents[2]
-KEPT = ("job.json", "live.csv", "lock", ".images.npy", ".images.npy.log", "bad_images.csv")  # of a job that goes on
+# Of a job that goes on, or that a retry would end as before.
+KEPT = ("job.json", "live.csv", "failed.json", "lock", ".images.npy", ".images.npy.log", "bad_images.csv")
 
 
 def check(case: Case, place, before: dict[str, str], code: int, err: str) -> None:

@@ -93,6 +93,61 @@ def test_an_interrupted_and_then_full_training_keeps_its_state_and_goes_on(place
     assert "resuming after step" in capsys.readouterr().out and not state.exists()
 
 
+def of_full(place) -> dict[str, str]:
+    """Checksums of the run's weights."""
+    return {name: digest for name, digest in place.contents().items() if "adapters/novel/full/" in name}
+
+
+def test_training_goes_on_slice_by_slice_and_ends_with_the_same_bits(place, capsys):
+    wanted = of_full(place)
+    place.remove("runs/novel/full/seed_0/finetune.json")
+    for step in (1, 2):
+        assert main([*FINETUNE, "--minutes", "0.00001"]) == 75
+        assert said(capsys) == (
+            f"finetune novel full seed 0: time is up after step {step} of 3; run the same command again to go on"
+        )
+    for name in wanted:
+        (place.folder / name).unlink()
+    assert main([*FINETUNE, "--minutes", "60"]) == 0
+    assert len(wanted) == 3 and of_full(place) == wanted
+    assert json.loads((place.results / "runs/novel/full/seed_0/cost.json").read_text())["resumes"] == 2
+
+
+def test_a_loss_that_is_not_finite_is_not_computed_again_until_it_is_cleared(place, capsys):
+    start = "finetune: {steps: 3, batch_size: 8"
+    place.edit(
+        ("compute: {device: cpu}", "compute: {device: cpu, checkpoint_seconds: 1.0e-6}"),
+        (f"{start}, learning_rate: 1.0e-3", f"{start}, learning_rate: 1.0e+38"),
+    )
+    assert main(FINETUNE) == 2
+    first, state = said(capsys), place.folder / STATE
+    failure = json.loads(state.with_name("failed.json").read_text())
+    assert first == f"error: {failure['message']}" and len(failure["images"]) == 8
+    written = (state.read_bytes(), state.stat().st_mtime_ns)
+    assert main(FINETUNE) == 2
+    assert said(capsys) == first and (state.read_bytes(), state.stat().st_mtime_ns) == written, "the same, at once"
+
+    assert main(["clear-failure", "--experiment", "tiny.yaml", *FULL]) == 0
+    assert main(FINETUNE) == 2
+    output = capsys.readouterr()
+    assert f"cleared: {STATE.replace('training.pt', 'failed.json')} (" in output.out and "resuming after" in output.out
+    assert output.err.endswith(f"{first}\n")
+    place.edit(("learning_rate: 1.0e+38", "learning_rate: 1.0e-4"))
+    assert main(FINETUNE) == 0 and not state.parent.exists()
+
+
+def test_training_that_finds_no_whole_state_starts_over_and_says_so(place, capsys):
+    """A file of an older version, or anything else: named, not unpickled, not used."""
+    wanted = of_full(place)
+    place.remove("runs/novel/full/seed_0/finetune.json")
+    place.pickle(STATE.removeprefix("results/tiny/"))
+    assert main(FINETUNE) == 0
+    out = capsys.readouterr().out
+    assert f"note: {STATE}: cut off or changed after it was written, or of another version: not used\n" in out
+    assert "finetune novel full seed 0: warning: no whole state of this run is left: starting over\n" in out
+    assert not place.sprung.exists() and of_full(place) == wanted
+
+
 @pytest.mark.parametrize(
     "command, name",
     [
@@ -180,9 +235,10 @@ def snakemake(folder: Path, profile: str, *arguments: str, **variables: str) -> 
 
 def test_slurm_without_sbatch_stops_before_the_first_job(tmp_path):
     """Without `sbatch`, the executor would fail one job after another with `No such file or directory: 'sacct'`."""
-    if shutil.which("sbatch"):
-        pytest.skip("this machine has sbatch")
-    done = snakemake(tmp_path, "slurm", "--config", "experiment=params/mini.yaml")
+    (tmp_path / "tools").mkdir()
+    for tool in ("bash", "sh", "which", "env", "uname"):
+        (tmp_path / "tools" / tool).symlink_to(shutil.which(tool))
+    done = snakemake(tmp_path, "slurm", "--config", "experiment=params/mini.yaml", PATH=str(tmp_path / "tools"))
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert done.stderr.rstrip().splitlines()[-2:] == [
         "error: missing on this machine:",

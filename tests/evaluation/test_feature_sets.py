@@ -11,8 +11,9 @@ import torch
 
 from kind.errors import UserError
 from kind.evaluation import feature_sets
-from kind.evaluation.feature_sets import drawn, measure_images
+from kind.evaluation.feature_sets import blocks_of, drawn, keep_features, measure_images
 from kind.evaluation.image_sets import ImageSet, from_arrays
+from kind.parts import Part
 
 
 @pytest.fixture
@@ -157,3 +158,29 @@ class _Constant:
 def test_one_image_makes_no_set(extractor, digits):
     with pytest.raises(UserError, match="1 images; a distance needs at least 2"):
         measure_images(from_arrays(digits.test.images[:1]), extractor, 32)
+
+
+def test_parts_extract_every_block_once_for_the_pass_that_follows(images, extractor, small_blocks, tmp_path):
+    """The end of the curve, of fewer images, needs one block more: the others are the same."""
+    blocks = [*blocks_of(images, 32), *blocks_of(images, 32, first=100)]
+    seen = 0
+    for number in (1, 2, 3):
+        one = Counting(extractor)
+        told = keep_features(Part(number, 3).take(blocks), one, 32, tmp_path, "features")
+        assert 0 < one.seen == told
+        seen += told
+    assert seen == images.count + 36
+    nothing = Counting(extractor)
+    found = measure_images(images, nothing, 32, cache=tmp_path)
+    fewer = measure_images(images.first(100), nothing, 32, cache=tmp_path)
+    assert nothing.seen == 0
+    fresh = measure_images(images, extractor, 32)
+    np.testing.assert_array_equal(found.pooled, fresh.pooled)
+    np.testing.assert_array_equal(fewer.pooled, measure_images(images.first(100), extractor, 32).pooled)
+    assert not blocks_of(images, 32, first=128) and not blocks_of(images, 32, first=images.count), "nothing new"
+
+
+def test_a_part_that_cannot_keep_features_fails(images, extractor, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError):
+        keep_features(blocks_of(images, 32), extractor, 32, tmp_path / "file", "features")

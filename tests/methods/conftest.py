@@ -18,8 +18,8 @@ class Starts:
 
     dense: Path
     kind: Path  # learngenes alone
+    whole: Path
     soft: Path
-    kind_backbone: Path
 
     def of(self, form: str | None) -> Path | None:
         return None if form is None else getattr(self, form)
@@ -38,7 +38,7 @@ def make_starts(build, tmp_path_factory):
         soft = SoftGating(hidden=(8,), scale="tailors", embedding_size=6)
         save_backbone(folder / "soft", build(seed=seed, learngenes=12, tailors=20, soft=soft), classes, DIFFUSION)
         save_parts(folder / "learngenes", [folder / name for name in classes], folder / "whole")
-        return Starts(folder / "dense", folder / "learngenes", folder / "soft", folder / "whole")
+        return Starts(folder / "dense", folder / "learngenes", folder / "whole", folder / "soft")
 
     return make
 

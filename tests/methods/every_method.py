@@ -24,6 +24,7 @@ CASES = [
     for options in METHODS[name].examples
 ]
 CLASSES, SEED = ["x", "y", "z"], 11
+SEEN = ["d", "a", "c"]  # of those that the starts were pre-trained on
 each_method = pytest.mark.parametrize("name, given", CASES)
 
 
@@ -33,7 +34,11 @@ def start_of(name, starts) -> Start:
     start = load_start(method.start, starts.of(method.start), fresh, SEED)
     if method.start is None:
         shake(start.model.parameters())  # a fresh DiT's output is zero whatever is attached
-    return start
+    return start.of_classes(SEEN) if method.for_seen else start
+
+
+def classes_of(name):
+    return SEEN if METHODS[name].for_seen else CLASSES
 
 
 def shake(parameters):

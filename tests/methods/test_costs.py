@@ -22,9 +22,14 @@ from kind.models.presets import PRESETS
 def test_an_adapted_model_costs_what_the_formula_says(name, given, starts):
     model, options = attached(name, given, starts)
     found = describe_cost(METHODS[name].merged(model))
-    learned = start_of(name, starts).model.factorization if METHODS[name].start in ("kind", "soft") else None
+    learned = start_of(name, starts).model.factorization if METHODS[name].start not in ("dense", None) else None
     cost = adapted_cost(Network(PRESETS["micro/2"], 8, 3, False), learned, METHODS[name], options, 3)
-    assert (cost.parameters, cost.macs) == (found["deployed"], found["macs"])
+    if METHODS[name].estimates(options):
+        largest = 7 * 32 + 1  # numbers of a component: that of AdaLN
+        assert 0 <= cost.parameters + 2 * 7 - found["deployed"] < largest + 2 * 7, "parts are rounded down"
+        assert cost.macs < 2 * found["macs"] and found["macs"] < 2 * cost.macs
+    else:
+        assert (cost.parameters, cost.macs) == (found["deployed"], found["macs"])
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ def test_an_adapted_model_is_loaded_sampled_and_kept(starts, tmp_path):
 
 
 def test_a_start_without_a_soft_gate_is_refused(starts):
-    for path in (starts.dense, starts.kind_backbone):
+    for path in (starts.dense, starts.whole):
         with pytest.raises(UserError, match="a backbone without a soft gate, where one with it is needed"):
             load_start("soft", path)
 

@@ -7,9 +7,9 @@ import copy
 import pytest
 import torch
 from every_method import (
-    CLASSES,
     SEED,
     attached,
+    classes_of,
     each_method,
     material_of,
     outputs,
@@ -24,9 +24,8 @@ from kind.checkpoints import load_adapted, load_start, save_adapted
 from kind.diffusion import Diffusion
 from kind.errors import UserError
 from kind.methods import METHODS
-from kind.models.dit import DiTConfig, to_diffusers
+from kind.models.dit import to_diffusers
 from kind.models.plain import is_plain
-from kind.models.presets import PRESETS
 from kind.sampling import predictor
 
 
@@ -36,7 +35,7 @@ def save(path, model, name, options, starts, **changes):
     header = {
         "method": name,
         "options": options.model_dump(),
-        "classes": CLASSES,
+        "classes": classes_of(name),
         "config": model.config.to_dict(),
         "diffusion": Diffusion("cosine", "v").to_dict(),
         "null_gate": "learngenes",
@@ -52,8 +51,7 @@ def save(path, model, name, options, starts, **changes):
 @each_method
 def test_saved_and_loaded_it_computes_the_same(name, given, starts, tmp_path):
     method, options = METHODS[name], METHODS[name].options.model_validate(given)
-    fresh = DiTConfig(*PRESETS["micro/2"], image_size=8, channels=3, num_classes=3)
-    start = load_start(method.start, starts.of(method.start), fresh, SEED)
+    start = start_of(name, starts)
     model = adapt(start, method, options, 3, SEED, "random", material_of(method, options))
     train_three_steps(model, tmp_path, name, options)
     shake(trained_parameters(model.eval()).values())
@@ -63,7 +61,7 @@ def test_saved_and_loaded_it_computes_the_same(name, given, starts, tmp_path):
     assert tensors.keys() == names
     loaded = load_adapted(path, starts.of(method.start))
     assert torch.equal(outputs(loaded.model.eval()), outputs(model))
-    assert (loaded.classes, loaded.diffusion) == (CLASSES, Diffusion("cosine", "v"))
+    assert (loaded.classes, loaded.diffusion) == (classes_of(name), Diffusion("cosine", "v"))
     assert loaded.header == header
     assert header["format"] == "adapted/2"
     assert outputs(model).std() > 0.1
@@ -119,13 +117,13 @@ def test_files_that_do_not_fit_are_refused(name, given, starts, make_starts, tmp
     with pytest.raises(UserError, match="is needed"):
         load_adapted(starts.dense, start)
 
-    first = min(tensors)
-    save_tensors(path, {key: tensor for key, tensor in tensors.items() if key != first}, header)
-    with pytest.raises(UserError, match=f"does not hold what {name} trains.*{first}"):
-        load_adapted(path, start)
-    save_tensors(path, {**tensors, first: tensors[first][..., :1]}, header)
-    with pytest.raises(UserError, match=f"does not hold what {name} trains.*{first}"):
-        load_adapted(path, start)
+    for first in sorted(tensors)[:1]:
+        save_tensors(path, {key: tensor for key, tensor in tensors.items() if key != first}, header)
+        with pytest.raises(UserError, match=f"does not hold what {name} trains.*{first}"):
+            load_adapted(path, start)
+        save_tensors(path, {**tensors, first: tensors[first][..., :1]}, header)
+        with pytest.raises(UserError, match=f"does not hold what {name} trains.*{first}"):
+            load_adapted(path, start)
     save_tensors(path, {**tensors, "more": torch.zeros(1)}, header)
     with pytest.raises(UserError, match=f"does not hold what {name} trains.*more"):
         load_adapted(path, start)

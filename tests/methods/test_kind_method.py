@@ -49,7 +49,7 @@ def test_ranks_that_cannot_be_are_a_problem():
     assert KIND.problem(KIND.options(), shape, None, 5, 3) is None
 
 
-@pytest.mark.parametrize("form, file", [("dense", "kind"), ("kind", "dense"), ("kind", "kind_backbone")])
+@pytest.mark.parametrize("form, file", [("dense", "kind"), ("kind", "dense"), ("kind", "whole")])
 def test_a_start_of_another_form_is_refused(starts, form, file):
     with pytest.raises(UserError, match="where .* is needed"):
         load_start(form, getattr(starts, file))
@@ -57,4 +57,4 @@ def test_a_start_of_another_form_is_refused(starts, form, file):
 
 def test_a_factorized_backbone_is_no_dense_start(starts):
     with pytest.raises(UserError, match="a factorized backbone, where a dense one is needed"):
-        load_start("dense", starts.kind_backbone)
+        load_start("dense", starts.whole)

@@ -1,12 +1,7 @@
 """A KIND model computes the same, and has the same parameters by name, however it is run: mixed or class by class,
-compiled, with its blocks checkpointed, or in several processes."""
+compiled, or with its blocks checkpointed.  In several processes: tests/together."""
 
 from __future__ import annotations
-
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,7 +10,6 @@ from kind.models.factorization import SoftGating
 
 SIZES = {"learngenes": 8, "tailors": 2}
 SOFT = {"learngenes": 8, "tailors": 9, "soft": SoftGating((6,), "tailors", embedding_size=4)}
-IN_PROCESSES = Path(__file__).with_name("ddp_worker.py")
 
 
 @pytest.fixture
@@ -125,23 +119,3 @@ def test_checkpointed_blocks_keep_less_and_change_nothing(build, model_inputs, s
     after, _ = kept_numbers()
     assert after < before / 2
     assert list(model.state_dict()) == names
-
-
-def test_two_processes_get_the_gradients_of_the_whole_batch(model, model_inputs, tmp_path):
-    """DistributedDataParallel over gloo: mean of the halves' gradients, and one set of rows for absent classes."""
-    inputs = model_inputs(model)
-    torch.save({"model": model, "inputs": inputs}, tmp_path / "given.pt")
-    subprocess.run(
-        [sys.executable, IN_PROCESSES, tmp_path],
-        check=True, timeout=300, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-    )  # fmt: skip
-    found = torch.load(tmp_path / "found.pt", weights_only=True)
-    weights = torch.linspace(-1, 1, 6 * 3 * 64).reshape(6, 3, 8, 8)
-    model.zero_grad()
-    for half in (slice(0, 6), slice(6, 12)):
-        output = model(*(tensor[half] for tensor in inputs))
-        ((output * weights).sum() / 2).backward()
-    expected = {name: p.grad for name, p in model.named_parameters()}
-    assert found["keys"] == list(model.state_dict())
-    assert_same((inputs[0], found["gradients"]), (inputs[0], expected))
-    assert found["owners"] == [0, 1, 3, 4]

@@ -30,7 +30,8 @@ UNKNOWN_KEYS = [
         "compute",
         {"thread": 1},
         "compute.thread: unknown key (did you mean 'threads'?); allowed: threads, device, precision, "
-        "checkpoint_seconds, recompute, workers",
+        "checkpoint_seconds, spare_seconds, slices, recompute, accumulation, processes, compile, deterministic, workers, "
+        "sampling_jobs, feature_jobs",
     ),
     (
         "data.digits.sauce",
@@ -68,7 +69,7 @@ UNKNOWN_KEYS = [
         "tasks.novel.guidance",
         2.0,
         "tasks.novel.guidance: unknown key (did you mean 'guidance_scale'?); allowed: data, classes, "
-        "images_per_class, seed, guidance_scale",
+        "images_per_class, seed, guidance_scale, seen",
     ),
     (
         "finetune.stpes",
@@ -173,7 +174,7 @@ WRONG_VALUES = [
 
 COMBINATIONS = [
     ("tasks.novel.classes", [2, 7], "tasks.novel.classes: '2' also in pretrain.classes; a task's classes must be new "
-     "to the backbone"),
+     "to the backbone; where nothing is trained, all are known: `seen: true`"),
     ("tasks.novel.classes", [7, "7"], "tasks.novel.classes: '7' is named twice"),
     ("pretrain.classes", [0, 1, 0], "pretrain.classes: '0' is named twice"),
     ("tasks.novel.classes", [7, 11], "tasks.novel.classes: digits has no class '11' (did you mean '1'?); classes: 0, "
@@ -262,6 +263,14 @@ COMBINATIONS = [
      "or zero"),
     ("compute", {"recompute": "block"}, "compute.recompute: 'block' is not allowed (did you mean 'blocks'?); allowed: "
      "'nothing', 'hidden' or 'blocks'"),
+    ("compute", {"processes": {"pretrain": 3}, "accumulation": 3}, "pretrain.batch_size: 8 images are fewer than the "
+     "parts they are divided into, compute.processes.pretrain 3 x compute.accumulation 3"),
+    ("compute", {"processes": {"finetune": 99}}, "finetune.batch_size: 8 images are fewer than the parts they are "
+     "divided into, compute.processes.finetune 99 x compute.accumulation 1"),
+    ("compute", {"processes": 2}, "compute.processes: expected a mapping, found 2"),
+    ("compute", {"processes": {"sample": 2}}, "compute.processes.sample: unknown key; allowed: pretrain, finetune"),
+    ("compute", {"precision": "tf23"}, "compute.precision: 'tf23' is not allowed (did you mean 'tf32'?); allowed: "
+     "'auto', 'float32', 'tf32' or 'bfloat16'"),
     ("methods.kind.num_tailors", 13, "methods.kind: impossible rank: 20 learngenes + 13 tailors a class = 33 active "
      "components exceed the rank 32; lower num_tailors or tailor_budget"),
     ("methods.kind", {"num_tailors": 1, "tailor_budget": 3}, "methods.kind: num_tailors and tailor_budget are two ways "
@@ -312,6 +321,7 @@ FINE = [
     ("evaluation.num_reference", 42),
     ("evaluation.num_reference", None),
     ("finetune.warmup_steps", 8),
+    ("compute", {"processes": {"pretrain": 2}, "accumulation": 4}),
     ("finetune.learning_rate", 1),  # a whole number where any number goes
     ("methods.lora.rank", 32),
     ("methods.kind.num_tailors", 12),

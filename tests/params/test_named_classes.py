@@ -106,7 +106,7 @@ def test_other_mistakes_are_told_beside(complain):
         "  1. pretrain.classes: glyphs has no set of classes 'sen' (did you mean 'seen'?); sets: all, seen, novel",
         "  2. tasks.novel.classes: glyphs has no set of classes 'novle' (did you mean 'novel'?); sets: all, seen, novel",
         "  3. tasks.novel.sed: unknown key (did you mean 'seed'?); allowed: data, classes, images_per_class, seed, "
-        "guidance_scale",
+        "guidance_scale, seen",
     ]
 
 

@@ -219,6 +219,10 @@ def test_the_page_is_self_contained(finished):
         assert said in text
 
 
+def test_a_report_without_ablations_does_not_speak_of_them(finished):
+    assert "blation" not in (finished / "index.html").read_text() and not list(finished.glob("*/*ablation*"))
+
+
 def test_the_same_input_gives_the_same_bytes(experiment, finished, tmp_path):
     again = report(experiment, tmp_path / "again")
     files = sorted(path.relative_to(finished) for path in finished.rglob("*") if path.is_file())
@@ -378,3 +382,30 @@ def test_long_lists_of_classes_are_told_in_short_with_their_set(small):
     page = (folder / "named" / "index.html").read_text()
     assert "all 150 classes of the set seen: c0, c1, " in page and "c11 and 138 more" in page and "c11, c12" not in page
     assert "3 of the 461 classes of the set novel: 7, 8, 9" in page
+
+
+def test_a_method_stands_in_the_tables_of_the_tasks_that_it_runs_on(tmp_path):
+    """`scratch` runs on one task, `full` on the other, `kind` on both."""
+    from kind.reporting.comparisons import HEADLINE, cost_table, memorisation_table, overview_table
+    from kind.reporting.tables import csv_rows
+
+    entries_on, methods, seeds = (
+        {"novel": ["kind", "full"], "shift": ["kind", "scratch"]},
+        ["kind", "full", "scratch"],
+        [0],
+    )
+    for task, labels in entries_on.items():
+        for label in labels:
+            synthetic.write_run(tmp_path, task, label, 0, len(synthetic.TASKS[task]["classes"]), 8)
+    runs = load_runs(tmp_path, synthetic.TASKS, methods, seeds, entries_on)
+    table = overview_table(runs, entries_on, methods, seeds, HEADLINE)
+    overview = {row["method"]: row for row in csv_rows(table)[0]}
+    filled = {
+        label: [task for task in entries_on if row[f"{task}.mean"] is not None] for label, row in overview.items()
+    }
+    assert filled == {"kind": ["novel", "shift"], "full": ["novel"], "scratch": ["shift"]}
+    assert not any("no seed has a value" in note for note in table.notes)
+    pairs = [(task, label) for task, labels in entries_on.items() for label in labels]
+    for made in (cost_table, memorisation_table):
+        rows = made("T", runs, methods, seeds, by_task=True).rows
+        assert [row.labels for row in rows if row.method] == pairs

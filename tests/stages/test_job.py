@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import fcntl
+import socket
 
 import pytest
 
 from kind.artifacts import read_json, sha256
-from kind.errors import UserError
+from kind.errors import DeadEnd, UserError
 from kind.recipes import recipe_digest
 from kind.stages.job import Job
 
@@ -116,7 +117,15 @@ def test_what_a_killed_process_had_begun_to_write_is_taken_away(make, work, tmp_
     (tmp_path / "out").mkdir()
     for name in (".out.txt.4711.tmp", ".finetune.json.4711.tmp", ".another.json.4711.tmp"):
         (tmp_path / "out" / name).write_text("half")
-    make().run(work)
+    state = tmp_path / "state" / "job" / ".training.pt.4711.tmp"
+    state.parent.mkdir(parents=True)
+    state.write_text("half")
+
+    def look():
+        assert not state.exists()
+        return work()
+
+    make().run(look)
     assert [path.name for path in (tmp_path / "out").glob(".*")] == [".another.json.4711.tmp"], "of another job"
 
 
@@ -173,3 +182,47 @@ def test_failed_work_keeps_its_state_leaves_no_record_and_frees_the_lock(make, w
     assert (tmp_path / "state" / "job" / "training.pt").is_file() and not (tmp_path / "out").exists()
     make().run(work)
     assert work.runs == 1 and not (tmp_path / "state" / "job").exists()
+
+
+# --- failures that a retry would repeat -------------------------------------------------------------------------
+
+
+def dead_end(runs: list):
+    def work():
+        runs.append(1)
+        raise DeadEnd("not finite", hint="lower it", facts={"step": 7, "images": [3, 1]})
+
+    return work
+
+
+def test_a_failure_that_a_retry_would_repeat_is_kept_and_ends_the_retry_before_its_work(make, tmp_path):
+    runs, said = [], []
+    for _ in range(3):
+        with pytest.raises(UserError, match="not finite\n  -> lower it\n  -> tried again as it is, ") as caught:
+            make().run(dead_end(runs))
+        said.append(str(caught.value))
+    assert len(runs) == 1 and len(set(said)) == 1
+    kept = read_json(tmp_path / "state" / "job" / "failed.json")
+    assert kept["message"] == said[0] and (kept["step"], kept["images"]) == (7, [3, 1])
+    assert kept["identity"] == make().identity and kept["recipe"] == RECIPE
+    assert kept["host"] == socket.gethostname() and kept["time"][:2] == "20"
+
+
+def test_a_kept_failure_says_nothing_of_another_recipe_or_other_inputs(make, work, tmp_path):
+    runs = []
+    with pytest.raises(UserError):
+        make().run(dead_end(runs))
+    with pytest.raises(UserError):
+        make(recipe=RECIPE | {"steps": 4}).run(dead_end(runs))
+    assert len(runs) == 2
+    (tmp_path / "in.txt").write_text("changed")
+    make(recipe=RECIPE | {"steps": 4}).run(work)
+    assert work.runs == 1 and not (tmp_path / "state" / "job").exists()
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"format": 1}', '{"format": 1, "message": 3, "identity": "x"}'])
+def test_a_damaged_record_of_a_failure_is_named_and_not_used(make, work, tmp_path, capsys, text):
+    (tmp_path / "state" / "job").mkdir(parents=True)
+    (tmp_path / "state" / "job" / "failed.json").write_text(text)
+    make().run(work)
+    assert work.runs == 1 and "failed.json: not a whole record of a failure: not used" in capsys.readouterr().out

@@ -86,6 +86,19 @@ def test_a_measured_throughput_is_of_both_forms(plan):
     assert "a guided sampling step" in text
 
 
+def test_parts_of_runs_are_jobs_that_do_the_work_of_the_whole(plan):
+    one, _ = plan()
+    compute = {"seeds: [0, 1]": "seeds: [0, 1]\ncompute: {sampling_jobs: 3, feature_jobs: 2}"}
+    found, _ = plan(edit={**compute, "num_samples: 20, batch_size: 10": "num_samples: 200, batch_size: 100"})
+    runs = 2 * 4 * 2
+    assert found["stages"]["sample_part"]["jobs"] == 3 * runs, "pieces of 100 images, twice 200 of a run"
+    assert found["stages"]["evaluate_part"]["jobs"] == 2 * runs
+    assert found["stages"]["sample"]["jobs"] == found["stages"]["evaluate"]["jobs"] == runs
+    assert found["stages"]["sample_part"]["macs"] == 10 * one["stages"]["sample"]["macs"]
+    assert found["stages"]["sample"]["macs"] == 0
+    assert "sample_part" not in one["stages"] and "reference_part" not in found["stages"]
+
+
 def test_what_only_the_data_can_tell_is_said(capsys):
     assert main(["plan", str(ROOT / "params" / "imagenet_b.yaml")]) == 0
     out = capsys.readouterr().out

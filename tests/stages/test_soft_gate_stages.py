@@ -35,7 +35,8 @@ def layout(tiny, tmp_path_factory):
     text = (tiny.folder / "tiny.yaml").read_text()
     text = text.replace("kind: {}}", f"kind: {{}}{added}}}")
     soft = "  kind-soft: {form: kind, gate: soft, num_learngenes: 20, num_tailors: 12, gate_hidden: [5]}\n"
-    (folder / "soft.yaml").write_text(text.replace("pretrain:", f"{soft}pretrain:"))
+    compared = "ablations: {begin: {axis: tailor_start, entries: [kind, mean, nearest]}}\n"
+    (folder / "soft.yaml").write_text(text.replace("pretrain:", f"{soft}pretrain:") + compared)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for library in ("OMP", "OPENBLAS", "MKL"):  # which a stage sets
@@ -93,3 +94,11 @@ def test_seen_tailors_are_inputs_of_the_job_that_begins_with_them(layout, start)
     assert not any("tailors" in name for name in plain["inputs"])
     assert not {"embedding", "seen"} & plain["recipe"].keys()
     assert read_header(layout.adapted(run, 3))["options"]["tailor_start"] == start
+
+
+def test_an_ablation_of_the_params_has_its_table_and_plot_in_the_report(layout):
+    with open(layout.report_tables / "novel.ablation-begin.csv", newline="") as handle:
+        found = [(row["tailor_start"], row["entry"]) for row in csv.DictReader(handle)]
+    assert found == [("random", "kind"), ("mean", "mean"), ("nearest", "nearest")]
+    assert (layout.report_plots / "novel.ablation-begin.png").is_file()
+    assert "Ablation begin on novel" in (layout.report / "index.html").read_text()

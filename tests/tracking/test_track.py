@@ -302,6 +302,39 @@ def test_an_axis_of_fractions_has_a_table_and_no_curve(make, track, search, plac
     assert table["learning_rate"].tolist() == [*FRACTIONS.values()]
 
 
+def test_choices_words_and_sizes_have_a_table_and_no_curve(make, track, search, place):
+    methods = {"kind": {}, "zero": {"method": "kind", "tailor_start": "zero"}}
+    begin = {"axis": "tailor_start", "entries": [*methods], "base": "zero"}
+    words = {"entries": {"kind": "a fresh draw", "zero": "nothing at first"}}
+    size = {"axis": "trainable_parameters", "entries": [*methods]}
+    make(seeds=[0], methods=methods, ablations={"begin": begin, "words": words, "size": size}).write_all()
+    track()
+    parents = {run.info.run_name: run for run in search("tags.stage = 'ablation'")}
+    assert [*parents] == ["novel / begin", "novel / size", "novel / words"]
+    assert not any(run.data.metrics for run in parents.values())
+    assert {key: parents["novel / begin"].data.params[key] for key in ("axis", "entries", "values", "base")} == {
+        "axis": "tailor_start", "entries": "kind, zero", "values": "random, zero", "base": "zero",
+    }  # fmt: skip
+    client = client_of(place)
+    for name, column, values in (
+        ("begin", "tailor_start", ["random", "zero"]),
+        ("words", "setting", ["a fresh draw", "nothing at first"]),
+        ("size", "trainable_parameters", [5000, 5000]),
+    ):
+        run = parents[f"novel / {name}"].info
+        table = client.load_table(run.experiment_id, "tables/settings.json", [run.run_id])
+        assert table["entry"].tolist() == ["kind", "zero"] and table[column].tolist() == values
+    (zero,) = search("tags.method = 'zero' and tags.stage = 'evaluate'")
+    assert zero.data.tags["mlflow.parentRunId"] == parents["novel / begin"].info.run_id  # the first that names it
+    tags = {key: value for key, value in zero.data.tags.items() if key.startswith("ablation")}
+    assert tags == {
+        "ablation": "tailor_start", "ablation.begin": "tailor_start", "ablation.words": "words",
+        "ablation.size": "trainable_parameters",
+    }  # fmt: skip
+    assert zero.data.params["tailor_start"] == "zero" and zero.data.params["setting.words"] == "nothing at first"
+    assert not [name for name in zero.data.metrics if name.startswith("ablation/")]
+
+
 def test_a_changed_ablation_takes_its_children_along(make, track, search):
     make(**ABLATION).write_all()
     track()

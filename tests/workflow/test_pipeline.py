@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -77,11 +78,26 @@ def test_where_the_interpreter_and_the_params_file_lie_reruns_nothing(finished, 
     assert "Nothing to be done" in run.output, run.output
 
 
+def test_a_time_limit_reruns_nothing(finished):
+    limits = finished.snakemake("--dry-run", "--set-resources", "finetune:runtime=60", "pretrain:runtime=600")
+    assert "Nothing to be done" in limits.output, limits.output
+
+
 def test_touched_but_equal_inputs_rerun_nothing(copied):
     for name in ("images.npy", "index.npz", "manifest.json"):
         (copied.results / "data/digits" / name).touch()
     (copied.results / "backbones/dense/model.safetensors").touch()
     assert "Nothing to be done" in copied.snakemake("--dry-run").output
+
+
+def test_a_plan_does_not_read_the_images_but_what_describes_them(copied):
+    """More than the profile lets Snakemake hash, as large data sets are; a job would refuse what is no image file."""
+    os.truncate(copied.results / "data/digits/images.npy", 5 * 2**30)
+    assert "Nothing to be done" in copied.snakemake("--dry-run").output
+    manifest = copied.results / "data/digits/manifest.json"
+    manifest.write_text(manifest.read_text() + "\n")
+    planned = copied.snakemake("--dry-run").planned
+    assert planned == Counter(ALL_JOBS) - Counter({"prepare": 1}), "all that depends on the images"
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,11 @@ def test_every_method_ends_in_the_table(tmp_path):
         rows = {row["method"]: row for row in csv.DictReader(handle)}
     assert set(rows) == set(load_experiment(RIVALS).methods)
     assert int(rows["divgate-zero-shot"]["parameters_trainable"]) == 0
+    whole, half, dense = (
+        int(rows[name]["parameters_deployed"]) for name in ("recombined", "recombined-50", "svd-pruned")
+    )
+    held = (36 + 3 * 4) * 4 * (4 * 129 + 2 * 321)  # of the components of three classes in four blocks of width 64
+    assert whole - half == pytest.approx(held // 2, abs=321) and dense == pytest.approx(half, abs=2 * 321)
     fd = next(name for name in rows["full"] if name.startswith("fd_digits"))
     assert all(float(row[fd]) > 0 for row in rows.values())
     assert float(rows["full"][fd]) < float(rows["label-table"][fd]), "the floor"

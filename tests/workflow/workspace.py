@@ -47,11 +47,14 @@ class Workspace:
         self.params.write_text(text.replace(old, new))
 
     def snakemake(self, *arguments: str, experiment: str = "params/mini.yaml", **how) -> Finished:
-        return snakemake(
+        return snakemake(*self.arguments(*arguments, experiment=experiment), **how)
+
+    def arguments(self, *more: str, experiment: str = "params/mini.yaml") -> list[str]:
+        """Of Snakemake, to run the project's Snakefile here."""
+        return [
             "--snakefile", str(ROOT / "Snakefile"), "--profile", str(ROOT / "local"), "--directory", str(self.folder),
-            *arguments, "--config", f"experiment={experiment}",
-            **how,
-        )  # fmt: skip
+            *more, "--config", f"experiment={experiment}",
+        ]  # fmt: skip
 
     def stage(self, stage: str, *arguments: str) -> list[str]:
         """The command of a stage by hand, to be run in `folder`."""

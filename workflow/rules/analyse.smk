@@ -31,7 +31,7 @@ def trained(wildcards, task, methods):
 
 rule analyse_weights:
     input:
-        lambda wildcards: trained(wildcards, wildcards.task, experiment_of(wildcards).methods),
+        lambda wildcards: trained(wildcards, wildcards.task, experiment_of(wildcards).entries_on(wildcards.task)),
     output:
         ANY.weights_table("{task}"),
         record=ANY.record(ANY.analyses, "weights_{task}"),
@@ -52,7 +52,7 @@ def models_put_together(wildcards):
     asked = experiment.analyses.interference
     data = dict.fromkeys(experiment.tasks[task].data for task in asked.tasks)
     return [
-        *(path for each in data for path in layout.training_files(experiment, each)),
+        *(path for each in data for path in by_description(layout.training_files(experiment, each))),
         *(
             path
             for task in asked.tasks
@@ -73,6 +73,8 @@ rule analyse_interference:
     log:
         ANY.log("analyse", "interference"),
     threads: threads_of
+    resources:
+        gpu=gpus_of,
     message:
         "{wildcards.experiment}: adapted models put together"
     shell:

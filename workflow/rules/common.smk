@@ -6,16 +6,22 @@ import shlex
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT))
 
 from kind import recipes
+from kind.cluster.preflight import lacking_on_cluster, lacking_server
+from kind.cluster.profile import request_of
+from kind.cluster.recovery import hold, release
 from kind.errors import UserError
+from kind.gpus import count_gpus
 from kind.layout import Layout
 from kind.methods import METHODS
 from kind.params.file import find_params, load_experiments
+from kind.parts import feature_jobs, planned_jobs, reference_jobs, sampling_jobs
 from kind.stages.check import missing
 from kind.warm_start import SOCKET
 
@@ -24,6 +30,7 @@ from kind.warm_start import SOCKET
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
 KIND = "python -m kind"
+PART = "--part {wildcards.part}/{wildcards.parts} "
 RESULTS = str(config.get("results", "results"))
 
 
@@ -49,6 +56,8 @@ wildcard_constraints:
     task="[A-Za-z0-9_-]+",
     method="[A-Za-z0-9_-]+(@[0-9]+)?",  # a trial has a number
     seed="[0-9]+",
+    part="[0-9]+",
+    parts="[0-9]+",
 
 
 def is_on(name):
@@ -73,6 +82,12 @@ def params_file(wildcards):
     return os.path.relpath(EXPERIMENTS[wildcards.experiment][0])
 
 
+def by_description(paths):
+    """Inputs of which the largest are not read: Snakemake hashes a newer input at every plan, and all inputs once for
+    every output of a finished job.  Of these `ancient` has it look at the small file beside them alone."""
+    return [ancient(path) if Layout.is_described(path) else path for path in paths]
+
+
 def embedding_files(experiment):
     """The file of class embeddings that the params name; where it is not there, onstart says so."""
     path = experiment.embedding.path
@@ -94,42 +109,121 @@ def threads_of(wildcards):
     return experiment_of(wildcards).compute.threads
 
 
+def local_gpus():
+    """GPUs of this machine, where its jobs run here and may use them."""
+    here = workflow.is_main_process and workflow.local_exec
+    wanted = any(experiment.compute.device != "cpu" for _, experiment in EXPERIMENTS.values())
+    return count_gpus() if here and wanted else 0
+
+
+def gpus_of(wildcards):
+    """What a job takes of them.  On a cluster the profile says what jobs ask for."""
+    return min(1, GPUS) if experiment_of(wildcards).compute.device != "cpu" else 0
+
+
+def gpus_of_all_processes(stage):
+    """Of a stage that trains in several."""
+    return lambda wildcards: gpus_of(wildcards) * getattr(experiment_of(wildcards).compute.processes, stage)
+
+
+GPUS = local_gpus()
+if GPUS and workflow.global_resources.get("gpu") is None:  # --resources gpu=N goes first
+    workflow.register_resource("gpu", GPUS)
+
+
+def threads_of_all_processes(stage):
+    """Of a stage that trains in several."""
+    return lambda wildcards: threads_of(wildcards) * getattr(experiment_of(wildcards).compute.processes, stage)
+
+
+def given(wildcards, names):
+    return [int(value) if name == "seed" else value for name in names for value in [getattr(wildcards, name)]]
+
+
+@cache
+def digest_of(experiment, stage, *names):
+    """Asked of each job several times: by its params, and by those that have parts."""
+    return recipes.recipe_digest(getattr(recipes, stage)(EXPERIMENTS[experiment][1], *names))
+
+
 def recipe(stage, *names):
     """Params function: the digest of what this job depends on; see kind/recipes.py."""
+    return lambda wildcards: digest_of(wildcards.experiment, stage, *given(wildcards, names))
+
+
+def parts_of(stage, jobs, records, *names):
+    """Input function: what the parts of a job leave, where it has several; see kind/parts.py.
+
+    jobs: how many the params ask for.  records: gives those of the job and of the jobs before it, by stage.
+    """
 
     def of(wildcards):
-        given = [getattr(wildcards, name) for name in names]
-        given = [int(value) if name == "seed" else value for name, value in zip(names, given, strict=True)]
-        return recipes.recipe_digest(getattr(recipes, stage)(experiment_of(wildcards), *given))
+        layout, own = layout_of(wildcards), given(wildcards, names)
+        asked = jobs(experiment_of(wildcards), own[0])
+        digests = {
+            path: digest_of(wildcards.experiment, made_by, *own) for made_by, path in records(layout, *own).items()
+        }
+        count = planned_jobs(asked, digests)
+        whole = range(1, count + 1) if count > 1 else []
+        return [layout.part(stage, *own, part=number, parts=count) for number in whole]
 
     return of
 
 
-def command(stage, *names):
+def records_of_run(*stages):
+    """Of a run's jobs, for `parts_of`."""
+    return lambda layout, *run: {stage: layout.record(layout.run(*run), stage) for stage in stages}
+
+
+# Wall time, as the profile sets it for a rule; 0 is no limit.  The same text everywhere, or rules would be run again.
+MINUTES = "--minutes {resources.runtime} "
+
+
+def retries_of_training():
+    """Two more than the slices that a training is planned to take, if several; None: as the profile has it.  In a job
+    of its own Snakemake reads this again, and must not try again inside it."""
+    slices = max(experiment.compute.slices for _, experiment in EXPERIMENTS.values())
+    return slices + 2 if slices > 1 and workflow.is_main_process else None
+
+
+def command(stage, *names, more=""):
     """Shell command of a stage; its output goes to the rule's log."""
     chosen = " ".join(f"--{name} {{wildcards.{name}:q}}" for name in names)
     return (
-        f"{KIND} {stage} --experiment {{params.file:q}} --results {{RESULTS:q}} {chosen} "
+        f"{KIND} {stage} --experiment {{params.file:q}} --results {{RESULTS:q}} {chosen} {more}"
         "--recipe {params.recipe} > {log:q} 2>&1"
     )
 
 
-def missing_tools():
-    """What the chosen executor calls and this machine lacks: every job would fail on its own."""
-    slurm = workflow.is_main_process and workflow.executor_plugin.name == "slurm"
-    if slurm and shutil.which("sbatch") is None:
-        return ["sbatch: the executor slurm submits jobs with it; run this where Slurm is, or with --profile local"]
-    return []
+def resources_at_last(job):
+    """With the time of the last attempt, and all else of the first."""
+    last = job.rule.expand_resources(job.wildcards_dict, job.input, 1 + job.restart_times, skip_evaluation={"tmpdir"})
+    return {**dict(job.resources.items()), "runtime": last.get("runtime")}
+
+
+def missing_on_cluster():
+    """What the planned jobs ask of SLURM and it lacks, and a tracking server that is away: every job would fail, or wait
+    for ever, on its own."""
+    if not workflow.is_main_process or workflow.executor_plugin.name != "slurm":
+        return []
+    planned = {job.rule.name: job for job in workflow.dag.needrun_jobs() if not job.is_local}
+    requests = [request_of(name, resources_at_last(job)) for name, job in planned.items()]
+    uri = os.environ.get("MLFLOW_TRACKING_URI") if is_on("tracking") else None
+    return lacking_on_cluster(requests, workflow.executor_settings.status_command) + lacking_server(uri)
+
+
+RUNNING = []  # what says so, as long as this process lives: see kind/cluster/recovery.py
 
 
 onstart:
     # Raw data and weights are inputs of no rule, so that a dry run works without them; a real run stops here.
     lacking = [line for _, experiment in EXPERIMENTS.values() for line in missing(experiment)]
-    lacking += missing_tools()
+    lacking += missing_on_cluster()
     if lacking:
         lines = "\n".join(f"  - {line}" for line in dict.fromkeys(lacking))
         print(f"error: missing on this machine:\n{lines}", file=sys.stderr)
         sys.exit(2)
+    RUNNING.append(hold())
     for layout in LAYOUTS.values():
         layout.make_optional_folders()
     start_warm()
@@ -139,8 +233,10 @@ onstart:
 onsuccess:
     stop_warm()
     stop_tracking()
+    release(RUNNING.pop())
 
 
 onerror:
     stop_warm()
     stop_tracking()
+    release(RUNNING.pop())

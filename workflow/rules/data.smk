@@ -23,7 +23,7 @@ rule prepare:
 
 rule encode:
     input:
-        lambda wildcards: layout_of(wildcards).data_files(wildcards.data),
+        lambda wildcards: by_description(layout_of(wildcards).data_files(wildcards.data)),
         lambda wildcards: vae_files(experiment_of(wildcards), wildcards.data),
     output:
         ANY.latent_files("{data}"),
@@ -35,6 +35,8 @@ rule encode:
         ANY.log("encode", "{data}"),
     threads: workers_of
     priority: 100
+    resources:
+        gpu=gpus_of,
     message:
         "{wildcards.experiment}: encode data {wildcards.data}"
     shell:
@@ -43,7 +45,7 @@ rule encode:
 
 def data_of_all_tasks(wildcards):
     used = dict.fromkeys(task.data for task in experiment_of(wildcards).all_tasks().values())
-    return [path for data in used for path in layout_of(wildcards).data_files(data)]
+    return by_description(path for data in used for path in layout_of(wildcards).data_files(data))
 
 
 rule extractor:
@@ -73,7 +75,7 @@ def extractor_files(wildcards):
 
 
 def data_of_task(wildcards):
-    return layout_of(wildcards).data_files(experiment_of(wildcards).task(wildcards.task).data)
+    return by_description(layout_of(wildcards).data_files(experiment_of(wildcards).task(wildcards.task).data))
 
 
 def named_among(experiments):
@@ -84,10 +86,36 @@ def named_among(experiments):
 JUDGED = [name for name, (_, found) in EXPERIMENTS.items() if found.is_judged]
 
 
+rule reference_part:
+    input:
+        extractor_files,
+        data_of_task,
+    output:
+        temp(ANY.part("reference", "{task}")),
+    params:
+        file=params_file,
+        recipe=recipe("reference", "task"),
+    log:
+        ANY.log("reference_part", "{task}", "{part}_of_{parts}"),
+    threads: threads_of
+    resources:
+        gpu=gpus_of,
+    message:
+        "{wildcards.experiment}: features of the reference of task {wildcards.task}, part {wildcards.part} of "
+        "{wildcards.parts}"
+    shell:
+        command("reference", "task", more=PART)
+
+
+def record_of_reference(layout, task):
+    return {"reference": layout.record(layout.reference(task).parent, task)}
+
+
 rule reference:
     input:
         extractor_files,
         data_of_task,
+        parts_of("reference", reference_jobs, record_of_reference, "task"),
     output:
         ANY.reference("{task}"),
         ANY.judge("{task}"),
@@ -100,6 +128,8 @@ rule reference:
     wildcard_constraints:
         experiment=named_among(JUDGED),
     threads: threads_of
+    resources:
+        gpu=gpus_of,
     message:
         "{wildcards.experiment}: reference of task {wildcards.task}"
     shell:

@@ -45,12 +45,13 @@ def material_of(wildcards):
     needs = experiment.needs(wildcards.method, wildcards.task)
     backbone, data = experiment.backbone_of(wildcards.method), experiment.pretrain.data
     files = layout_of(wildcards).material(needs, backbone, data) if needs else []
-    return files + (embedding_files(experiment) if "embeddings" in needs else [])
+    return by_description(files) + (embedding_files(experiment) if "embeddings" in needs else [])
 
 
 def training_data_of_task(wildcards):
     experiment = experiment_of(wildcards)
-    return layout_of(wildcards).training_files(experiment, experiment.task(wildcards.task).data)
+    data = experiment.task(wildcards.task).data
+    return by_description(layout_of(wildcards).training_files(experiment, data))
 
 
 def vae_of_task(wildcards):
@@ -76,11 +77,38 @@ rule finetune:
         recipe=recipe("finetune", "task", "method", "seed"),
     log:
         ANY.log("finetune", "{task}", "{method}", "{seed}"),
-    threads: threads_of
+    threads: threads_of_all_processes("finetune")
+    resources:
+        gpu=gpus_of_all_processes("finetune"),
+        runtime=0,
+    retries: retries_of_training()
     message:
         "{wildcards.experiment}: finetune {wildcards.task} with {wildcards.method}, seed {wildcards.seed}"
     shell:
-        command("finetune", "task", "method", "seed")
+        command("finetune", "task", "method", "seed", more=MINUTES)
+
+
+rule sample_part:
+    input:
+        start_of,
+        after_choice,
+        ANY.record(RUN, "finetune"),
+        vae_of_task,
+    output:
+        temp(ANY.part("sample", "{task}", "{method}", "{seed}")),
+    params:
+        file=params_file,
+        recipe=recipe("sample", "task", "method", "seed"),
+    log:
+        ANY.log("sample_part", "{task}", "{method}", "{seed}", "{part}_of_{parts}"),
+    threads: threads_of
+    resources:
+        gpu=gpus_of,
+    message:
+        "{wildcards.experiment}: sample {wildcards.task} by {wildcards.method}, seed {wildcards.seed}, "
+        "part {wildcards.part} of {wildcards.parts}"
+    shell:
+        command("sample", "task", "method", "seed", more=PART)
 
 
 rule sample:
@@ -89,6 +117,7 @@ rule sample:
         after_choice,
         ANY.record(RUN, "finetune"),
         vae_of_task,
+        parts_of("sample", sampling_jobs, records_of_run("sample", "finetune"), "task", "method", "seed"),
     output:
         directory(ANY.sample_folder(RUN)),
         record=ANY.record(RUN, "sample"),
@@ -98,6 +127,8 @@ rule sample:
     log:
         ANY.log("sample", "{task}", "{method}", "{seed}"),
     threads: threads_of
+    resources:
+        gpu=gpus_of,
     message:
         "{wildcards.experiment}: sample {wildcards.task} by {wildcards.method}, seed {wildcards.seed}"
     shell:

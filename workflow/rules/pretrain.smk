@@ -5,7 +5,8 @@ def data_of_pretraining(wildcards):
     """With the VAE that shows what came of it."""
     experiment = experiment_of(wildcards)
     data = experiment.pretrain.data
-    return layout_of(wildcards).training_files(experiment, data) + vae_files(experiment, data)
+    files = layout_of(wildcards).training_files(experiment, data)
+    return by_description(files) + vae_files(experiment, data)
 
 
 def start_of_backbone(wildcards):
@@ -34,12 +35,16 @@ rule pretrain:
         recipe=recipe("pretrain", "backbone"),
     log:
         ANY.log("pretrain", "{backbone}"),
-    threads: threads_of
+    threads: threads_of_all_processes("pretrain")
+    resources:
+        gpu=gpus_of_all_processes("pretrain"),
+        runtime=0,
+    retries: retries_of_training()
     priority: 100  # everything waits for these
     message:
         "{wildcards.experiment}: pre-train backbone {wildcards.backbone}"
     shell:
-        command("pretrain", "backbone")
+        command("pretrain", "backbone", more=MINUTES)
 
 
 rule extract:
@@ -73,6 +78,8 @@ rule replay:
     log:
         ANY.log("replay", "{backbone}"),
     threads: threads_of
+    resources:
+        gpu=gpus_of,
     message:
         "{wildcards.experiment}: draw images of backbone {wildcards.backbone}"
     shell:

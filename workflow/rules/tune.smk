@@ -2,6 +2,9 @@
 # A checkpoint, so that after it the runs are planned anew: where the rate is the same they are not made again.
 
 
+localrules: choose
+
+
 def metrics_of_trials(wildcards):
     experiment, layout = experiment_of(wildcards), layout_of(wildcards)
     return [layout.metrics(layout.run(*trial)) for trial in experiment.trials(wildcards.method)]

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from cases import choices, extended, image_files, latents, missing_and_damaged, wrong_content, wrong_files
+from cases import choices, cluster, extended, image_files, latents, missing_and_damaged, wrong_content, wrong_files
 from cases.parts import Case
 
 CASES: list[Case] = [
@@ -16,6 +16,7 @@ CASES: list[Case] = [
     *image_files.CASES,
     *latents.CASES,
     *extended.CASES,
+    *cluster.CASES,
 ]
 
 __all__ = ["CASES", "Case"]

@@ -19,6 +19,7 @@ from cases.parts import (
     PREPARE,
     REPORT,
     RUN,
+    SEEN,
     WEIGHTS,
     WEIGHTS_TABLE,
     Case,
@@ -49,6 +50,61 @@ CASES = [
         "tiny.yaml: 2 problems\n"
         "  1. pretrain.classes: digits has no set of classes 'sene' (did you mean 'seen'?); sets: all, seen, novel\n"
         "  2. tasks.novel.classes.count: 462 asked, but the set novel has 461 classes\n"
+        "  -> mend tiny.yaml and run the same command again",
+    ),
+    # --- classes of pre-training
+    Case(
+        "a method that trains, on classes of pre-training",
+        lambda p: p.edit(*SEEN),
+        ("finetune", "--task", "seen", "--method", "full", "--seed", "0"),
+        "tiny.yaml: full does not run on the task seen, which has classes of pre-training\n"
+        "  -> entries that do: recombined",
+    ),
+    Case(
+        "a method that trains nothing, on new classes",
+        lambda p: p.edit(*SEEN),
+        ("finetune", "--task", "novel", "--method", "recombined", "--seed", "0"),
+        "tiny.yaml: recombined does not run on the task novel, which has new classes\n  -> entries that do: full, kind",
+    ),
+    Case(
+        "new classes among those of pre-training",
+        lambda p: p.edit(SEEN[0], SEEN[1], ("classes: [0, 2]", "classes: [0, 9]")),
+        FINETUNE,
+        "tiny.yaml: 1 problem\n"
+        "  1. tasks.seen.classes: '9' not in pretrain.classes; a task with `seen: true` has classes of pre-training "
+        "alone, and new ones need a task of their own without it\n"
+        "  -> mend tiny.yaml and run the same command again",
+    ),
+    # --- ablations
+    Case(
+        "ablations of entries that are not there, and of equal ones",
+        lambda p: p.edit(
+            (
+                "methods: {full: {}, kind: {}}\n",
+                "methods: {full: {}, kind: {}, zero: {method: kind, tailor_start: zero}}\nablations:\n"
+                "  begin: {axis: tailor_start, entries: [kind, full, zer]}\n"
+                "  same: {axis: learngenes, entries: [kind, zero]}\n"
+                "  words: {axis: learngenes, base: full, entries: {kind: one, zero: one}}\n",
+            )
+        ),
+        REPORT,
+        "tiny.yaml: 6 problems\n"
+        "  1. ablations.begin.entries: no method entry 'zer' (did you mean 'zero'?); entries: full, kind, zero\n"
+        "  2. ablations.begin.axis: 'tailor_start' is no option of full; its options: learning_rate, objective, backbone, form; measured: trainable_parameters, deployed_parameters, deployed_macs\n"
+        "  3. ablations.same: kind, zero have the same learngenes frozen; each needs its own, or words in the place of the axis (entries: {ENTRY: words})\n"
+        "  4. ablations.words.base: 'full' is none of its entries; entries: kind, zero\n"
+        "  5. ablations.words: the axis learngenes and words of entries both say what an entry stands for; give a list of entries, or no axis\n"
+        "  6. ablations.words.entries: kind, zero have the same words 'one'; each needs its own\n"
+        "  -> mend tiny.yaml and run the same command again",
+    ),
+    # --- jobs of a run
+    Case(
+        "no job, and more jobs than anybody means",
+        lambda p: p.edit(("compute: {device: cpu}", "compute: {device: cpu, sampling_jobs: 0, feature_jobs: 10000}")),
+        FINETUNE,
+        "tiny.yaml: 2 problems\n"
+        "  1. compute.sampling_jobs: must be at least 1, found 0\n"
+        "  2. compute.feature_jobs: must be at most 1000, found 10000\n"
         "  -> mend tiny.yaml and run the same command again",
     ),
     # --- analyses
@@ -179,6 +235,12 @@ CASES = [
         "  -> a file stands where a folder is needed: move it, or name another place with --results",
     ),
     Case(
+        "wall time that is none",
+        lambda p: None,
+        (*FINETUNE, "--minutes", "nan"),
+        "--minutes nan: not a length of time\n  -> give the job's wall time, or 0: no limit",
+    ),
+    Case(
         "loss that is not finite",
         lambda p: p.edit(
             (
@@ -187,8 +249,10 @@ CASES = [
             )
         ),
         FINETUNE,
-        "finetune novel full seed 0: the loss or its gradient is not finite in steps 1 to 3, learning rate 1e+38\n"
-        "  -> lower the learning rate, lengthen the warm-up or set gradient_clip",
+        "finetune novel full seed 0: the loss or its gradient is not finite in step ...\n"
+        "  -> lower the learning rate, lengthen the warm-up or set gradient_clip\n"
+        "  -> tried again as it is, this ends the same way at once, until the params change or ... takes away "
+        "results/tiny/state/finetune/novel/full/0/failed.json",
     ),
     # --- choices that the params leave open
     Case(

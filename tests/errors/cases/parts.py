@@ -36,6 +36,10 @@ WEIGHTS, INTERFERENCE = (
 )
 ASKED = ("  curve: [0.4]\n", "  curve: [0.4]\nanalyses: {weights: {}}\n")
 WEIGHTS_TABLE = "analyses/weights_novel.csv"
+SEEN = (  # a task of classes of pre-training, and who runs on it
+    ("images_per_class: 20}", "images_per_class: 20}\n  seen: {data: digits, classes: [0, 2], seen: true}"),
+    ("kind: {}}", "kind: {}, recombined: {share: 0.5}}"),
+)
 REPORT, CHOOSE = ("report",), ("choose", "--method", "full")
 OPEN_RATES = (
     ("finetune: {steps: 3, batch_size: 8, learning_rate: 1.0e-3", "finetune: {steps: 3, batch_size: 8"),
@@ -76,10 +80,9 @@ def changed(path: str, record: str, stage: str) -> str:
 
 
 def put_state(place: Place, content) -> None:
-    import torch
+    from kind.training_state import StateFiles
 
-    (place.results / STATE).parent.mkdir(parents=True)
-    torch.save(content, place.results / STATE)
+    StateFiles(place.results / STATE, "a run").save(content)
 
 
 def start_from_nearest(place: Place, path: str | None = None) -> None:

@@ -1,0 +1,122 @@
+"""How the work of a run is shared among several jobs, its parts.  No result depends on it.  Imports no torch.
+
+A part leaves what it made where the job of the whole looks for it: pieces of shards in that job's state folder,
+features in the cache.  So the whole is the same whoever made the pieces, and makes itself what no part has left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from kind.artifacts import read_json
+from kind.errors import UserError
+from kind.params import Experiment
+from kind.params.protocol import Sampling
+
+PIECE_IMAGES, BLOCK_IMAGES = 100, 1000  # about so many images make a piece of a shard, and a block of features
+Thing = TypeVar("Thing")
+
+
+class Part(NamedTuple):
+    """The part `number` of `of`, from 1."""
+
+    number: int
+    of: int
+
+    def state(self, whole: Path) -> Path:
+        """Its state folder in that of the whole, with which it goes."""
+        return whole / "parts" / f"{self.number}_of_{self.of}"
+
+    def take(self, things: Sequence[Thing]) -> Sequence[Thing]:
+        """Neighbours; all parts together are all things, each once."""
+        return things[len(things) * (self.number - 1) // self.of : len(things) * self.number // self.of]
+
+
+class Piece(NamedTuple):
+    """`count` samples of the model after `step` steps, from number `first` on; all of one shard."""
+
+    step: int
+    shard: int
+    first: int
+    count: int
+
+
+def sample_counts(experiment: Experiment, task: str) -> dict[int, int]:
+    """How many images are drawn after each evaluated step; the last is the full number."""
+    sampling, steps = experiment.sampling, experiment.curve_steps(task)
+    counts = dict.fromkeys(steps, sampling.curve_num_samples or sampling.num_samples)
+    counts[steps[-1]] = sampling.num_samples
+    return counts
+
+
+def pieces(sampling: Sampling, counts: Mapping[int, int]) -> list[Piece]:
+    """Of all shards in order.  They start at multiples of the batch size, so that no batch depends on them.
+
+    counts: samples of each step.
+    """
+    size = sampling.batch_size * max(1, PIECE_IMAGES // sampling.batch_size)
+    return [
+        Piece(step, shard, first, min(size, end - first))
+        for step, count in counts.items()
+        for shard, start in enumerate(range(0, count, sampling.shard_size))
+        for end in [min(start + sampling.shard_size, count)]
+        for first in range(start, end, size)
+    ]
+
+
+def sampling_jobs(experiment: Experiment, task: str) -> int:
+    """How many jobs draw a run's samples: as many as the params say, but none without work."""
+    asked = experiment.compute.sampling_jobs
+    return min(asked, len(pieces(experiment.sampling, sample_counts(experiment, task)))) if asked > 1 else 1
+
+
+def feature_jobs(experiment: Experiment, task: str) -> int:
+    """How many jobs extract features of a run's samples."""
+    return _feature_jobs(experiment, sample_counts(experiment, task).values())
+
+
+def reference_jobs(experiment: Experiment, task: str) -> int:
+    """The same of a task's reference images, of which only the data may tell how many there are."""
+    _, count = experiment.reference_set(task)
+    return experiment.compute.feature_jobs if count is None else _feature_jobs(experiment, [count])
+
+
+def _feature_jobs(experiment: Experiment, counts: Iterable[int]) -> int:
+    size = max(BLOCK_IMAGES, experiment.evaluation.batch_size)
+    return min(experiment.compute.feature_jobs, sum(-(-count // size) for count in counts))
+
+
+def planned_jobs(asked: int, recipes: Mapping[Path, str]) -> int:
+    """How many parts a job is planned with: those it was made of while its recipe is the same, else as many as asked.
+
+    So another number in the params makes nothing anew.  recipes: digest that the job's record should have, and those
+    before it, which follow.
+    """
+    found = {path: _read(path) for path in recipes}
+    if any(content.get("recipe_digest") != recipes[path] for path, content in found.items()):
+        return asked
+    return next(iter(found.values())).get("jobs", 1)
+
+
+def finished_parts(markers: Path, asked: int) -> int:
+    """How many parts a job is made of, by the records that they left; 1 for none.
+
+    markers: the path of these, with `{part}` and `{parts}` in its name.  Where there are several sets (the number was
+    changed between), that of the number asked goes first.
+    """
+    there = {path.name for path in markers.parent.glob(markers.name.format(part="*", parts="*"))}
+    numbers = sorted({asked, *(int(name.removesuffix(".json").rpartition("_of_")[2]) for name in there)})
+    names = {of: [markers.name.format(part=number, parts=of) for number in range(1, of + 1)] for of in numbers}
+    whole = [of for of in numbers if there.issuperset(names[of])]
+    return asked if asked in whole else max(whole, default=1)
+
+
+def _read(record: Path) -> Mapping:
+    """Empty where there is none, or a damaged one: its job is done again."""
+    try:
+        content = read_json(record) if record.is_file() else {}
+    except UserError:
+        content = {}
+    return content if isinstance(content, dict) else {}
