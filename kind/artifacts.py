@@ -12,6 +12,7 @@ import io
 import json
 import os
 import platform
+import struct
 import subprocess
 import zipfile
 import zlib
@@ -86,11 +87,24 @@ def write_json(path: str | os.PathLike, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
+def write_sealed_json(path: str | os.PathLike, content: Mapping[str, Any]) -> None:
+    """A JSON object with a digest of itself, for what no record of another file holds a checksum of."""
+    plain = json.loads(json.dumps(content, allow_nan=False))  # as it will be read
+    write_json(path, {**content, "sealed": True, "check": digest(plain)})
+
+
 def read_json(path: str | os.PathLike) -> Any:
+    """The content without its seal, where it has one; raises UserError for what is not as it was written."""
     try:
-        return json.loads(_existing(path).read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        content = json.loads(_existing(path).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or a number of a million digits
         raise UserError(f"{path}: not valid JSON ({error})", hint=REMAKE)
+    if not isinstance(content, dict) or not content.keys() & {"sealed", "check"}:
+        return content
+    sealed, check = content.pop("sealed", None), content.pop("check", None)  # two keys: one may be what was damaged
+    if sealed is not True or check != digest(content):
+        raise UserError(f"{path}: not as it was written: its content has another digest than it says", hint=REMAKE)
+    return content
 
 
 def write_csv(path: str | os.PathLike, rows: Sequence[Mapping[str, Any]], columns: Iterable[str] | None = None) -> None:
@@ -167,7 +181,8 @@ def load_arrays(
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise ValueError("it holds a single array")
         with archive:
-            arrays = {name: archive[name] for name in archive.files if name not in without}
+            require_all_members(archive.zip)
+            arrays = {name: _whole_array(archive.zip, name) for name in archive.files if name not in without}
     except DAMAGED_NPZ as error:
         found = "it holds pickled objects, which are not read" if "pickle" in str(error) else error
         raise UserError(f"{path}: not a whole npz file of plain arrays ({found})", hint=remake or REMAKE)
@@ -180,10 +195,41 @@ def load_arrays(
     return arrays
 
 
+def _whole_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    import numpy as np
+
+    member = f"{name}.npy" if f"{name}.npy" in archive.namelist() else name
+    with archive.open(member) as stream:
+        array = np.lib.format.read_array(stream, allow_pickle=False)
+        require_end(stream)
+    return array
+
+
+def require_all_members(archive: zipfile.ZipFile) -> None:
+    """Raises ValueError where there are bytes between the members: a damaged directory leaves some of them out."""
+    ends = 0
+    for member in sorted(archive.infolist(), key=lambda one: one.header_offset):
+        if member.header_offset > ends + DESCRIPTOR:
+            break
+        archive.fp.seek(member.header_offset + 26)
+        ends = archive.fp.tell() + 4 + sum(struct.unpack("<HH", archive.fp.read(4))) + member.compress_size
+    if archive.start_dir > ends + DESCRIPTOR:
+        raise ValueError("it holds more than its directory says")
+
+
+def require_end(stream: BinaryIO) -> None:
+    """Of a member of an npz file: only there the archive compares its checksum, so that a damaged header, which makes
+    an array smaller, shows too."""
+    if stream.read(1):
+        raise ValueError("an array ends before its file does")
+
+
+DESCRIPTOR = 24  # bytes that may follow a member, where it was written to a stream
+
 # What numpy and zipfile raise for bytes that are no npz file: the second line for damage in a header.
 DAMAGED_NPZ = (
     zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError,
-    NotImplementedError, RuntimeError, SyntaxError, MemoryError, KeyError, TypeError,
+    NotImplementedError, RuntimeError, SyntaxError, MemoryError, KeyError, TypeError, struct.error,
 )  # fmt: skip
 REMAKE = "cut off or changed after it was written: delete it, then run snakemake, or the stage that writes it, again"
 

@@ -68,7 +68,8 @@ def _place(path: Path) -> Path:
 def _recalled(path: Path, identity: list[int]) -> str | None:
     try:
         known = json.loads(_place(path).read_text())
-        return str(known["sha256"]) if known["identity"] == identity else None
+        whole = known["check"] == _check(known["identity"], known["sha256"])
+        return str(known["sha256"]) if whole and known["identity"] == identity else None
     except (OSError, RuntimeError, ValueError, KeyError, TypeError):  # none, or damaged, or no home
         return None
 
@@ -80,5 +81,11 @@ def _note(path: Path, identity: list[int], digest: str) -> None:
         place = _place(path)
         place.parent.mkdir(parents=True, exist_ok=True)
         temporary = place.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(json.dumps({"path": str(path.resolve()), "identity": identity, "sha256": digest}))
+        known = {"path": str(path.resolve()), "identity": identity, "sha256": digest}
+        temporary.write_text(json.dumps({**known, "check": _check(identity, digest)}))
         os.replace(temporary, place)
+
+
+def _check(identity: list[int], digest: str) -> str:
+    """A damaged note must not make a whole file look damaged."""
+    return hashlib.sha256(json.dumps([identity, digest]).encode()).hexdigest()[:12]

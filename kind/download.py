@@ -133,7 +133,7 @@ def _pour(read: Callable[[], bytes], part: Path, start: int, total: int | None, 
     done = start
     progress = None if total is None else Progress(f"{label} MB", total // MEGABYTE, start // MEGABYTE)
     try:
-        with open(part, "r+b") as writer, naming(part):
+        with naming(part), open(part, "r+b") as writer:
             writer.truncate(start)
             writer.seek(start)
             while block := read():

@@ -19,7 +19,7 @@ from typing import Any
 
 from torch import Tensor
 
-from kind.artifacts import provenance, read_json, save_tensors, sha256, write_json, write_text
+from kind.artifacts import provenance, read_json, save_tensors, sha256, write_json, write_sealed_json, write_text
 from kind.diffusion import Diffusion, make_sampler
 from kind.errors import UserError
 from kind.exports_card import model_card, space_of
@@ -142,7 +142,7 @@ def _write(folder: Path, model: DiT, classes: list[str], diffusion: Diffusion, f
         "versions": provenance()["versions"],
         "files": {str(path.relative_to(folder)): sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()},
     }
-    write_json(folder / "kind.json", content)
+    write_sealed_json(folder / "kind.json", content)
     write_text(folder / "README.md", model_card(content))
     return content
 

@@ -32,8 +32,8 @@ def only_process(path: Path, doing: str) -> Iterator[None]:
     with handle:
         with naming(path):
             handle.truncate(0)
-            handle.write(f"{os.getpid()} on {socket.gethostname()}\n")
-            handle.flush()
+            # at once: what waits in a buffer is written when the file is closed, by an error that does not name it
+            os.write(handle.fileno(), f"{os.getpid()} on {socket.gethostname()}\n".encode())
         yield
 
 

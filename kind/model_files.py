@@ -14,6 +14,7 @@ from kind.exports import is_export
 from kind.exports_reader import read_export
 from kind.layout import last_step, tailor_names
 from kind.methods import METHODS
+from kind.records import check_recorded
 
 LEARNGENES, MODEL = "learngenes.safetensors", "model.safetensors"
 
@@ -25,8 +26,11 @@ def read_model(path: Path, start: Path | None = None) -> Loaded:
             f"{path}: is whole, and needs no start",
             hint="leave it out (start, --start): only an adapted model is read with what it was trained from",
         )
+    if start is not None:
+        _check_written([start] if start.is_file() else sorted(start.glob("*.safetensors")))
     if path.is_dir():
         return _read_folder(path, start)
+    _check_written([path])
     kind = _format(path)
     if kind.startswith("learngenes/"):
         return replace(checkpoints.load_learngenes(path), classes=[])
@@ -65,6 +69,7 @@ def write_parts(folder: Path, loaded: Loaded, *, overwrite: bool = False) -> Non
 
 
 def read_parts(learngenes: Path, tailors: Sequence[Path]) -> Loaded:
+    _check_written([learngenes, *tailors])
     return checkpoints.recombine(learngenes, list(tailors))
 
 
@@ -76,15 +81,31 @@ def _read_folder(folder: Path, start: Path | None) -> Loaded:
     if is_export(folder):
         return read_export(folder)
     if (folder / MODEL).is_file():
+        _check_written([folder / MODEL])
         return checkpoints.load_backbone(folder / MODEL)
     if (folder / LEARNGENES).is_file():
         return read_parts(folder / LEARNGENES, sorted((folder / "tailors").glob("*.safetensors")))
     if (path := last_step(folder)) is not None:
+        _check_written([path])
         return _read_adapted(path, start)
     raise UserError(
         f"{folder}: holds no model",
         hint="give a model file, or a folder with kind.json, model.safetensors, learngenes.safetensors or step_*",
     )
+
+
+def _check_written(paths: Sequence[Path]) -> None:
+    """Raises UserError for a file of an experiment that is not as its job wrote it."""
+    for path in paths:
+        check_recorded(path, apart=_apart(path))
+
+
+def _apart(path: Path) -> list[Path]:
+    """The record of a run's adapted model lies in another tree: see `Layout.adapted`."""
+    above = path.resolve().parents
+    if len(above) < 5 or above[3].name != "adapters":
+        return []
+    return [above[4] / "runs" / above[0].relative_to(above[3]) / "finetune.json"]
 
 
 def _read_adapted(path: Path, start: Path | None) -> Loaded:

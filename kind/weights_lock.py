@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from kind.artifacts import sha256, write_json
 from kind.errors import UserError
-from kind.weights import FOLDER, LOCK, File
+from kind.weights import FOLDER, LOCK, File, Place
 
 
 class Sum(NamedTuple):
@@ -37,6 +37,16 @@ def problem(name: str, file: File, path: Path) -> str | None:
             f"{expected['sha256']}"
         )
     return None
+
+
+def check_known(place: Place) -> None:
+    """Raises UserError for a fetched file that is not the one of `weights.lock`; of others nothing is known."""
+    if place.said_by is not None:
+        return
+    name, expected = place.weights.name, _read().get(place.weights.name, {})
+    for file, path in zip(place.weights.files, place.files, strict=True):
+        if file.name in expected and (wrong := problem(name, file, path)):
+            raise UserError(f"{path}: {wrong}", hint=f"delete it, then run `python -m kind fetch {name}`")
 
 
 def record(name: str, file: File, path: Path) -> bool:

@@ -11,7 +11,7 @@ import torch
 from diffusers import DDIMScheduler, DiTTransformer2DModel
 from peft import PeftModel
 
-from kind.artifacts import sha256
+from kind.artifacts import read_json, sha256
 from kind.budget import Budget, cut
 from kind.diffusion import Diffusion, make_sampler
 from kind.errors import UserError
@@ -208,7 +208,7 @@ def test_a_cut_and_a_dense_model_come_back_too(model, build, tmp_path):
 def test_an_export_describes_itself(build, tmp_path):
     model = build(learngenes=8, tailors=3)
     content = write_export(tmp_path / "x", model, CLASSES, DIFFUSION)
-    assert content == json.loads((tmp_path / "x" / "kind.json").read_text())
+    assert content == read_json(tmp_path / "x" / "kind.json")
     assert (content["num_learngenes"], content["num_tailors"], content["null_gate"]) == (8, 3, "learngenes")
     assert content["label_rows"] == {name: label for label, name in enumerate(CLASSES)}
     assert (content["null_row"], content["space"]) == (1000, "pixels")
@@ -299,7 +299,7 @@ def test_folders_that_are_not_whole_are_refused(build, tmp_path):
             read_export(folder)
         (folder / name).write_bytes(content)
     write_export(folder, build(learngenes=8, tailors=3), CLASSES, DIFFUSION, overwrite=True)
-    content = json.loads((folder / "kind.json").read_text())
+    content = read_json(folder / "kind.json")
     content["config"]["colour"] = "blue"
     (folder / "kind.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match="describes no model that this version knows .*colour"):

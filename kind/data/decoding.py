@@ -2,13 +2,13 @@
 
 A row's bytes depend on its file alone and its place on the order of the listing, so that the array does not depend on
 how many workers there are, or on how often the work was broken off.  A log beside the array says which blocks are done;
-it is believed where its stamp (files, sizes, times, settings) is what the block would have now.
+it is believed where its stamp (files, sizes, times, settings) is what the block would have now, and the rows on disk
+have the digests that it says.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
 import shutil
@@ -29,6 +29,7 @@ from kind.artifacts import naming, write_text
 from kind.data.files import Item, read_bytes, stamp_of
 from kind.errors import UserError
 from kind.images import BadImage, fit, open_image
+from kind.kept import as_line, of_line
 from kind.progress import Progress
 
 if TYPE_CHECKING:
@@ -53,6 +54,15 @@ class Block(NamedTuple):
 
         settings = (__version__, self.start, self.size, self.channels, self.background)
         return hashlib.sha256(f"{settings}{stamp_of(self.items)}".encode()).hexdigest()
+
+    def is_done(self, found: dict[str, Any]) -> bool:
+        """Whether the log speaks of these files, and the rows on disk are what it says; none of them is bad."""
+        if found["stamp"] != self.stamp():
+            return False
+        with open(self.path, "rb") as handle:
+            handle.seek(self.start)
+            row_bytes = self.size * self.size * self.channels
+            return [_digest(handle.read(row_bytes)) for _ in self.items] == found["digests"]
 
 
 @dataclass
@@ -81,17 +91,17 @@ def decode_files(listing: Listing, path: Path, log: Path, workers: int, label: s
         for first in range(0, len(listing.items), BLOCK)
     ]  # fmt: skip
     done = {number: found for number, found in known.items() if number < len(blocks) and not found["bad"]}
-    done = {number: found for number, found in done.items() if found["stamp"] == blocks[number].stamp()}
+    done = {number: found for number, found in done.items() if blocks[number].is_done(found)}
     open_blocks = [block for block in blocks if block.number not in done]
     check_space(path, sum(len(block.items) for block in open_blocks) * row_bytes)
     kept = len(listing.items) - sum(len(block.items) for block in open_blocks)
     if done:
         print(f"{label}: going on after {kept} of {len(listing.items)} images", flush=True)
     progress, num_bad = Progress(label, len(listing.items), kept), 0
-    write_text(log, "".join(json.dumps(found) + "\n" for found in done.values()))  # the rest is no longer true
+    write_text(log, "".join(map(as_line, done.values())))  # the rest is no longer true
     with naming(log), open(log, "a") as handle:
         for found in _run(open_blocks, workers):
-            handle.write(json.dumps(found) + "\n")
+            handle.write(as_line(found))
             handle.flush()
             done[found["block"]] = found
             num_bad += len(found["bad"])
@@ -130,14 +140,11 @@ def check_space(path: Path, needed: int, remedy: str = "lower size or images_per
 
 
 def _read_log(log: Path) -> dict[int, dict[str, Any]]:
-    """What is known of each block; lines that a kill cut off say nothing."""
+    """What is known of each block; lines that are not whole say nothing."""
     found = {}
-    for line in log.read_text().splitlines() if log.is_file() else ():
-        try:
-            entry = json.loads(line)
-            found[entry["block"]] = {key: entry[key] for key in ("block", "stamp", "digests", "bad", "upscaled")}
-        except (ValueError, KeyError, TypeError):
-            continue
+    for line in log.read_text(errors="replace").splitlines() if log.is_file() else ():
+        if (entry := of_line(line)) is not None:
+            found[entry["block"]] = entry
     return found
 
 
@@ -213,10 +220,14 @@ def decode_block(block: Block) -> dict[str, Any]:
             bad[str(row)] = error.reason
             continue
         upscaled += min(image.size) < block.size
-        digests[row] = hashlib.blake2b(rows[row].tobytes(), digest_size=16).hexdigest()
+        digests[row] = _digest(rows[row].tobytes())
     with naming(block.path), open(block.path, "r+b") as handle:
         handle.seek(block.start)
         handle.write(rows.data)
         handle.flush()
         os.fsync(handle.fileno())
     return {"block": block.number, "stamp": stamp, "digests": digests, "bad": bad, "upscaled": upscaled}
+
+
+def _digest(row: bytes) -> str:
+    return hashlib.blake2b(row, digest_size=16).hexdigest()

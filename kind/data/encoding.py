@@ -1,14 +1,15 @@
 """From the images of a prepared folder to their latents: by the GPU, or by several cores, in chunks of rows.
 
 A chunk's bytes depend on its images and the VAE alone: each batch holds the same rows and is computed by one thread,
-however many there are.  A log beside the array names the chunks that are on disk, where a killed run goes on.
+however many there are.  A log beside the array names the chunks that are on disk, with their digests: a killed run
+goes on there.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
-import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,6 +24,7 @@ from kind.data.decoding import begin_array, check_space
 from kind.data.latents import FORMAT, LATENTS, MANIFEST
 from kind.data.prepared import IMAGES, check_sum, open_images, read_manifest
 from kind.errors import UserError
+from kind.kept import as_line, of_line
 from kind.progress import Progress
 from kind.vae import Vae
 
@@ -94,8 +96,8 @@ class _Work:
         size, count = self.rows_of_chunk, len(self.images)
         return {first // size: range(first, min(first + size, count)) for first in range(0, count, size)}
 
-    def write(self, rows: range) -> int:
-        """Encode these rows; when it returns how many they are, they are on disk."""
+    def write(self, rows: range) -> tuple[int, str]:
+        """Encode these rows; when it returns how many they are, and their digest, they are on disk."""
         batch = self.vae.settings.batch_size
         found = np.concatenate([self._encoded(rows[first : first + batch]) for first in range(0, len(rows), batch)])
         with naming(self.path), open(self.path, "r+b") as handle:
@@ -103,7 +105,13 @@ class _Work:
             handle.write(found.data)
             handle.flush()
             os.fsync(handle.fileno())
-        return len(rows)
+        return len(rows), _digest(found.data)
+
+    def holds(self, rows: range, row_bytes: int, digest: str) -> bool:
+        """Whether these rows are on disk as `write` left them."""
+        with open(self.path, "rb") as handle:
+            handle.seek(self.start + rows.start * row_bytes)
+            return _digest(handle.read(len(rows) * row_bytes)) == digest
 
     def _encoded(self, rows: range) -> np.ndarray:
         """fp16 [B, F, 2, C, h, w]."""
@@ -120,7 +128,12 @@ class _Work:
 
 def _write_chunks(work: _Work, log: Path, workers: int, label: str) -> None:
     chunks = work.chunks()
-    done = _read_log(log) & chunks.keys()
+    row_bytes = (work.path.stat().st_size - work.start) // len(work.images)
+    done = {
+        number
+        for number, digest in _read_log(log).items()
+        if number in chunks and work.holds(chunks[number], row_bytes, digest)
+    }
     waiting = {number: rows for number, rows in chunks.items() if number not in done}
     kept = len(work.images) - sum(map(len, waiting.values()))
     check_space(work.path, work.path.stat().st_size, "lower images_per_class")
@@ -129,14 +142,14 @@ def _write_chunks(work: _Work, log: Path, workers: int, label: str) -> None:
     progress = Progress(label, len(work.images), kept)
     with naming(log), open(log, "a") as handle:
         handle.write("\n")  # a line that a kill cut off ends here
-        for number, count in _run(work, waiting, workers):
-            handle.write(f"{number} done\n")
+        for number, (count, digest) in _run(work, waiting, workers):
+            handle.write(as_line({"chunk": number, "digest": digest}))
             handle.flush()
             progress.update(count)
     progress.close()
 
 
-def _run(work: _Work, waiting: dict[int, range], workers: int) -> Iterator[tuple[int, int]]:
+def _run(work: _Work, waiting: dict[int, range], workers: int) -> Iterator[tuple[int, tuple[int, str]]]:
     pool = ThreadPoolExecutor(workers, "encode", initializer=torch.set_num_threads, initargs=(1,))
     try:
         yield from zip(waiting, pool.map(work.write, waiting.values()), strict=True)
@@ -144,6 +157,11 @@ def _run(work: _Work, waiting: dict[int, range], workers: int) -> Iterator[tuple
         pool.shutdown(cancel_futures=True)
 
 
-def _read_log(log: Path) -> set[int]:
-    lines = log.read_text().splitlines() if log.is_file() else []
-    return {int(line.split()[0]) for line in lines if re.fullmatch(r"\d+ done", line)}
+def _read_log(log: Path) -> dict[int, str]:
+    """Digests of the chunks that were done; lines that are not whole say nothing."""
+    lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
+    return {entry["chunk"]: entry["digest"] for line in lines if (entry := of_line(line)) is not None}
+
+
+def _digest(content: bytes | memoryview) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kind.artifacts import DAMAGED_NPZ
+from kind.artifacts import DAMAGED_NPZ, require_all_members, require_end
 from kind.errors import UserError
 from kind.evaluation.image_sets import ImageSet
 
@@ -49,6 +49,7 @@ def _open_npz(path: Path, hint: str | None) -> tuple[tuple[int, ...], np.ndarray
     if not path.is_file():
         raise UserError(f"{path}: no such file", hint=hint)
     with _reading(path, hint), zipfile.ZipFile(path) as archive:
+        require_all_members(archive)
         found = {}
         for member in archive.namelist():
             with archive.open(member) as stream:
@@ -65,6 +66,7 @@ def _open_npz(path: Path, hint: str | None) -> tuple[tuple[int, ...], np.ndarray
             return shape, None
         with archive.open("arr_1.npy") as stream:
             labels = np.lib.format.read_array(stream, allow_pickle=False)
+            require_end(stream)
         if not np.issubdtype(labels.dtype, np.integer) or labels.shape != shape[:1]:
             raise UserError(f"{path}: arr_1 must be {shape[0]} integer labels; the file holds {held}", hint=hint)
         return shape, labels.astype(np.int64)
@@ -82,7 +84,7 @@ def _npz_reader(path: Path, hint: str | None) -> Callable[[], Iterator[np.ndarra
                     raise EOFError(f"it ends after {shape[0] - left} of {shape[0]} images")
                 left -= len(images)
                 yield images
-            stream.read(1)  # at its end the archive's checksum of the array is compared
+            require_end(stream)
 
     return read
 

@@ -26,6 +26,8 @@ from kind.params.ranks import backbone_problems, fits, known, repeated
 from kind.params.seen_checks import seen_problems
 from kind.params.tune_checks import rate_problems
 
+MOST_SHARDS = 100_000  # files of samples of one step
+
 
 class Checks:
     """Yields a line for each mistake.  `methods`: label -> (name of the method, options)."""
@@ -240,6 +242,11 @@ class Checks:
             yield (
                 f"sampling.shard_size: {size} is no multiple of sampling.batch_size {batch}, so that a batch would "
                 f"lie in two shards; write {-(-size // batch) * batch}"
+            )
+        if size is not None and most > size * MOST_SHARDS:
+            yield (
+                f"sampling.shard_size: {most} samples in shards of {size} are more than {MOST_SHARDS} files; write at "
+                f"least {-(-most // MOST_SHARDS)}, or lower num_samples"
             )
         diffusion, steps = self.valid.get("diffusion"), sampling.num_inference_steps
         trained = None if diffusion is None else diffusion.num_train_timesteps

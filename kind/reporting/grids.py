@@ -132,7 +132,8 @@ def write_grid(path: Path, title: str, panels: Sequence[Panel], classes: Sequenc
     scale = max(1, 32 // _tile_height(real))
     width, height = real.size[0] * scale, real.size[1] * scale
     small, large = _font(13), _font(17, bold=True)
-    rows = [classes[index] for index in shown_classes(len(classes), real.tiles[0][0].shape[0])] if real.tiles[0] else []
+    shown = shown_classes(len(classes), real.tiles[0][0].shape[0]) if real.tiles[0] else []
+    rows = [_one_line(classes[index]) for index in shown]
     margin, gap, head = 20, 22, 26
     gutter = min(120, max((math.ceil(small.getlength(name)) for name in rows), default=0)) + 10
     columns = 1 + max(len(line) for line in lines)
@@ -169,8 +170,13 @@ def _font(size: int, bold: bool = False):
     return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name), size)
 
 
+def _one_line(text: str) -> str:
+    """A font measures nothing else."""
+    return " ".join(text.split())
+
+
 def _fit(text: str, font, width: float) -> str:
-    text = " ".join(text.split())
+    text = _one_line(text)
     if font.getlength(text) <= width:
         return text
     while text and font.getlength(text + "…") > width:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from kind import recipes
 from kind.artifacts import read_json, write_csv, write_json
 from kind.errors import UserError
+from kind.kept import is_kept, keep
 from kind.stages.context import Context, add_shared_arguments, read_context
 from kind.stages.job import Job
 from kind.stages.run_arguments import Run
@@ -111,8 +112,9 @@ def collect(job: Job, parts: dict[str, Callable[[], Rows]]) -> Rows:
     rows = []
     for name, work in parts.items():
         kept = job.state / job.identity / f"{name}.json"
-        if not kept.is_file():
+        if not is_kept(kept):
             write_json(kept, work())
+            keep(kept)
             print(f"{name}: done", flush=True)
         rows += read_json(kept)
     return rows

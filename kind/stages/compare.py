@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     from kind.artifacts import write_csv
+    from kind.records import check_recorded
     from kind.reporting.budgets import NOTE, TRIALS_APART, Budget, as_rows, as_text, direction_of, standings
     from kind.reporting.runs import load_runs
 
@@ -34,6 +35,9 @@ def run(arguments: argparse.Namespace) -> None:
     experiment = context.experiment
     entries_on = {task: experiment.entries_on(task) for task in experiment.tasks}
     runs = load_runs(context.layout.root, experiment.tasks, experiment.methods, experiment.seeds, entries_on)
+    for run in runs:
+        for name in ("metrics.json", "train.csv"):
+            check_recorded(run.folder / name)
     budget = Budget(arguments.steps, arguments.parameters, arguments.seconds)
     tables = list(standings(runs, budget, arguments.metric))
     for found in tables:

@@ -15,6 +15,7 @@ from kind.params.file import find_params, load_experiment
 from kind.params.messages import nearest
 from kind.stopping import end_of_job
 from kind.weights import Place
+from kind.weights_lock import check_known
 
 GET_EMBEDDINGS = "put a file of one vector a class there, or leave it out: classes' mean images are taken then"
 
@@ -100,6 +101,7 @@ class Context:
     def _published(self, place: Place) -> list[Path]:
         if problem := place.problem():
             raise UserError(f"{self.params_path}: {problem}", hint=place.weights.ways)
+        check_known(place)
         return place.files
 
 

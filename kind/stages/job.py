@@ -15,13 +15,13 @@ from glob import escape
 from pathlib import Path
 from typing import Any
 
-from kind.artifacts import REMAKE, digest, provenance, read_json, sha256, write_json
+from kind.artifacts import REMAKE, digest, provenance, read_json, sha256, write_json, write_sealed_json
 from kind.errors import DeadEnd, UserError
 from kind.locks import only_process
 from kind.recipes import Recipe, recipe_digest
+from kind.records import FORMAT, check_recorded
 from kind.stages.failures import check_failure, keep_failure
 
-FORMAT = 1
 LOCK = "lock"
 
 
@@ -87,7 +87,7 @@ class Job:
                     "provenance": provenance(),
                     **extra,
                 }
-                write_json(self.record, content)
+                write_sealed_json(self.record, content)
             self._clear_state()
 
     def _announce(self, inputs: dict[str, str]) -> None:
@@ -109,13 +109,7 @@ class Job:
         """Raises UserError for an input that is not the file that the record of its own job describes."""
         for path in self.inputs:
             found = inputs[os.path.relpath(path, self.record.parent)]
-            for record, stage, written in _records_of(path, self.records):
-                if written != found:
-                    raise UserError(
-                        f"{path}: not the file that {record} describes (sha256 {found[:12]}, expected {written[:12]})",
-                        hint="cut off or changed after it was written: delete it, then run snakemake, or the stage "
-                        f"{stage}, again",
-                    )
+            check_recorded(path, found, self.records)
 
     @cached_property
     def _inputs(self) -> dict[str, str]:
@@ -158,26 +152,6 @@ class Job:
 
 def _temporaries(path: Path) -> Iterator[Path]:
     return path.parent.glob(f".{escape(path.name)}.*.tmp")
-
-
-RECORD_BEGINS = f'{{\n  "format": {FORMAT},\n  "recipe": {{'.encode()
-
-
-def _records_of(path: Path, apart: Sequence[Path]) -> Iterator[tuple[Path, str, str]]:
-    """The records that list this file as an output: record, its stage, the checksum.  They lie at most two folders up,
-    or are named; a damaged one says nothing, and its own job is done again."""
-    beside = [record for folder in list(path.parents)[:3] for record in sorted(folder.glob("*.json"))]
-    for record in dict.fromkeys([*beside, *(record for record in apart if record.is_file())]):
-        with open(record, "rb") as handle:
-            if handle.read(len(RECORD_BEGINS)) != RECORD_BEGINS:
-                continue
-        try:
-            content = read_json(record)
-            written = content["outputs"].get(os.path.relpath(path, record.parent))
-            if written is not None:
-                yield record, str(content["recipe"]["stage"]), str(written)
-        except (UserError, KeyError, TypeError, AttributeError):
-            continue
 
 
 def read_record(path: Path, *keys: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kind.errors import UserError
+from kind.records import check_recorded
 from kind.weights import WEIGHTS
 
 if TYPE_CHECKING:
@@ -197,6 +198,7 @@ def find_extractor(arguments: argparse.Namespace, like: Origin | None = None) ->
         raise UserError(f"--extractor: no file {asked}", hint=hint)
     if arguments.weights is not None:
         raise UserError("--weights: is for inception and dinov2; a feature network of ours is given as --extractor")
+    check_recorded(path)
     return _load(path, device)
 
 

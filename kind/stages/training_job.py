@@ -9,7 +9,7 @@ import torch
 
 from kind import distributed, processes
 from kind.adaptation import learned_tensors
-from kind.artifacts import digest, write_csv, write_json
+from kind.artifacts import digest, write_csv, write_sealed_json
 from kind.data.prepared import LabelledImages, StoredImages
 from kind.devices import choose_device, choose_precision, prepare_torch
 from kind.diffusion import Diffusion
@@ -146,4 +146,4 @@ def try_training(context: Context, model: DiT, *arguments: Any, snapshot_steps: 
 def write_history(outcome: Outcome, folder: Path) -> None:
     """The log, and the cost apart from it: times differ between two runs of one recipe, losses do not."""
     write_csv(folder / "train.csv", outcome.log, None if outcome.log else LOG_COLUMNS)
-    write_json(folder / "cost.json", outcome.cost)
+    write_sealed_json(folder / "cost.json", outcome.cost)

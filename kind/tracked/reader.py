@@ -12,6 +12,7 @@ from kind.artifacts import digest, read_json, sha256
 from kind.errors import UserError
 from kind.layout import Layout
 from kind.params import Experiment
+from kind.records import check_recorded
 from kind.reporting.runs import flatten, number
 from kind.tracked.ablations import Ablations
 from kind.tracked.entry import Entry, Point, Rows, as_text
@@ -91,7 +92,10 @@ class Reader:
         )
         if progress is None:
             return None
-        metrics = read_json(layout.metrics(folder)) if "evaluate" in progress.records else {}
+        metrics = {}
+        if "evaluate" in progress.records:
+            metrics = read_json(layout.metrics(folder))
+            check_recorded(layout.metrics(folder))
         cost = read_json(folder / "cost.json") if progress.records else {}
         final = int(metrics.get("final_step", self.experiment.finetune.steps))
         points = progress.training_points() | metric_points(metrics, final)

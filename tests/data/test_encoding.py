@@ -85,6 +85,25 @@ def test_a_kill_after_the_latents_were_moved_leaves_nothing_that_is_believed(und
     assert sums(undone) == sums(in_latents)
 
 
+def test_damaged_chunks_and_lines_of_a_killed_run_are_encoded_again(undone, in_latents, monkeypatch, capsys):
+    """The latents wait to be moved; a byte of them or of the log is changed then."""
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(encoding.checksums, "move", killed)
+        assert run_stage(*ENCODE) == 130
+    (place,) = (undone / "results/lat/state/encode/pictures").glob("*/*")
+    for name, position in (("latents.npy", -1), ("latents.npy", -5000), ("done", 3), ("done", 90)):
+        damaged = bytearray((place / name).read_bytes())
+        damaged[position] ^= 1
+        (place / name).write_bytes(damaged)
+    assert run_stage(*ENCODE) == 0
+    assert "going on after" in capsys.readouterr().out
+    assert sums(undone) == sums(in_latents)
+
+
 def test_a_finished_one_is_done(latents_copy, capsys, monkeypatch):
     monkeypatch.setattr(encoding, "encode", None)
     assert run_stage(*ENCODE) == 0

@@ -314,6 +314,26 @@ def test_rows_that_a_shorter_list_cut_off_are_not_believed(tree, tmp_path, small
     assert found["sha256"] == prepared(tmp_path / "anew", tree, classes=["a", "b"])["sha256"]
 
 
+def test_damaged_rows_and_lines_of_a_killed_run_are_decoded_again(tree, tmp_path, small_blocks):
+    """One byte of the rows or of the log, anywhere: it is found out, though nothing of the image files has changed."""
+    bad, state = tree / "b" / "bad.png", tmp_path / "state"
+    write(bad, b"")
+    refused(tmp_path / "out", tree, state=state)
+    write(bad, jpeg(60))
+    left = {name: (state / name).read_bytes() for name in (".images.npy", ".images.npy.log")}
+    wanted = prepared(tmp_path / "anew", tree)
+    keys = ("sha256", "counts", "num_upscaled", "num_copies", "num_bad")
+    places = [(".images.npy", -1 - 200 * k) for k in range(8)] + [(".images.npy.log", 37 * k) for k in range(12)]
+    for name, position in places:
+        for other, content in left.items():
+            (state / other).write_bytes(content)
+        damaged = bytearray(left[name])
+        damaged[position] ^= 1
+        (state / name).write_bytes(damaged)
+        found = prepared(tmp_path / "out", tree, state=state)
+        assert {key: found[key] for key in keys} == {key: wanted[key] for key in keys}, (name, position)
+
+
 def test_the_log_says_what_each_block_holds(tree, tmp_path, small_blocks):
     write(tree / "a" / "a_0.JPEG", b"")
     refused(tmp_path / "out", tree, state=tmp_path / "state")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import pickle
 from dataclasses import dataclass
@@ -11,7 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
-from kind.artifacts import load_arrays, load_tensors, save_arrays, save_tensors, sha256
+from kind.artifacts import (
+    load_arrays,
+    load_tensors,
+    read_json,
+    save_arrays,
+    save_tensors,
+    sha256,
+    write_json,
+    write_sealed_json,
+)
 
 PARAMS = (Path(__file__).parents[1] / "tiny.yaml").read_text()
 FULL = ("--task", "novel", "--method", "full", "--seed", "0")
@@ -110,9 +118,9 @@ class Place:
         save_tensors(self.results / name, tensors, {**header, **changes})
 
     def json(self, name: str, **changes) -> None:
-        content = json.loads((self.results / name).read_text())
+        content = read_json(self.results / name)
         content = {key: value for key, value in {**content, **changes}.items() if value is not None}
-        (self.results / name).write_text(json.dumps(content, indent=2))
+        self._write(self.results / name, content)
 
     def seal(self) -> None:
         """Make manifests and records describe the files as they are: only deeper checks are left."""
@@ -122,11 +130,16 @@ class Place:
             self._sums(path, "outputs")
 
     def _sums(self, path: Path, key: str) -> None:
-        content = json.loads(path.read_text())
+        content = read_json(path)
         if key in content:
             names = [name for name in content[key] if (path.parent / name).is_file()]
             content[key] = {name: sha256(path.parent / name) for name in names}
-            path.write_text(json.dumps(content, indent=2))
+            self._write(path, content)
+
+    def _write(self, path: Path, content: dict) -> None:
+        """With a digest of itself, as it was."""
+        write = write_sealed_json if '"sealed": true' in path.read_text() else write_json
+        write(path, content)
 
 
 class _Trap:

@@ -289,6 +289,8 @@ COMBINATIONS = [
     ("sampling.curve_num_samples", 2, "sampling.curve_num_samples: 2 is fewer than the 3 classes of task shift"),
     ("sampling.shard_size", 15, "sampling.shard_size: 15 is no multiple of sampling.batch_size 10, so that a batch "
      "would lie in two shards; write 20"),
+    ("sampling.num_samples", 10**18, "sampling.shard_size: 1000000000000000000 samples in shards of 10000 are more than "
+     "100000 files; write at least 10000000000000, or lower num_samples"),
     ("sampling.num_inference_steps", 1001, "sampling.num_inference_steps: 1001 exceeds diffusion.num_train_timesteps "
      "1000"),
     ("evaluation.extractor.name", "svc", "evaluation.extractor.name: this name is taken; choose another, found 'svc'"),

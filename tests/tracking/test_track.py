@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from tiny_results import ROOT, client_of
 
+from kind.artifacts import read_json, sha256, write_json
+
 CURRENT = "tags.superseded = 'false'"
 LOG = [(step, 1.0 / step) for step in range(10, 81, 10)]
 
@@ -179,6 +181,9 @@ def test_other_values_of_the_same_recipe_take_the_place_of_the_old(make, track, 
     metrics = json.loads(path.read_text())
     metrics["values"]["fd_digits_500_vs_200"] = 77.0
     path.write_text(json.dumps(metrics))
+    record = path.with_name("evaluate.json")
+    about = read_json(record)
+    write_json(record, {**about, "outputs": {**about["outputs"], path.name: sha256(path)}})
     track()
     (run,) = search("tags.task = 'novel' and tags.method = 'kind' and tags.seed = '0'")
     assert history(run, "fd_digits_500_vs_200") == [(0, 77.0)]

@@ -1,0 +1,82 @@
+"""A disk that is full at every moment of every stage, on a small tmpfs; RLIMIT_FSIZE in tests/errors needs no root."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from place import COMMANDS
+
+from kind.artifacts import read_json
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = Path(__file__).with_name("small_disk.py")
+EVERY_STEP = ("compute: {device: cpu}", "compute: {device: cpu, checkpoint_seconds: 1.0e-6}")
+STAGES = (*COMMANDS[:9], ("report",))  # of the two runs one
+
+
+@pytest.fixture(scope="module")
+def seen(finished, tmp_path_factory) -> list[dict]:
+    """Of every run of every stage."""
+    folder = tmp_path_factory.mktemp("disk")
+    (folder / "work").mkdir()
+    allowed = subprocess.run(["unshare", "-m", "mount", "-t", "tmpfs", "none", folder / "work"], capture_output=True)
+    if allowed.returncode:
+        pytest.skip(f"needs the right to mount a small disk: {allowed.stderr.decode().strip()}")
+    shutil.copytree(finished.folder, folder / "template")
+    params = folder / "template/tiny.yaml"
+    params.write_text(params.read_text().replace(*EVERY_STEP))
+    commands = []
+    for command in STAGES:
+        records = [path for path in finished.results.rglob("*.json") if made_by(path, command)]
+        assert len(records) == 1, (command, records)
+        outputs = [os.path.normpath(records[0].parent / name) for name in read_json(records[0])["outputs"]]
+        inside = [str(Path(path).relative_to(finished.folder)) for path in (records[0], *outputs)]
+        commands.append((command, inside[0], inside[1:]))
+    done = subprocess.run(
+        ["unshare", "-m", sys.executable, SCRIPT, folder, json.dumps(commands)],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+
+
+def made_by(path: Path, command: tuple[str, ...]) -> bool:
+    recipe = read_json(path).get("recipe", {})
+    return recipe.get("stage") == command[0] and all(value in str(path) for value in command[2::2])
+
+
+@pytest.mark.slow
+def test_every_stage_says_that_the_disk_is_full_and_goes_on_when_it_is_not(finished, seen):
+    whole = {name: found for name, found in finished.contents().items() if name != "tiny.yaml"}
+    times = {name for name in whole if name.endswith("cost.json") or made_by_a_job(finished.folder / name)}
+    failed: dict[str, int] = {}
+    for run in seen:
+        where = f"{' '.join(run['command'])} with {run['pages']} free pages"
+        if run["code"]:
+            failed[run["command"][0]] = failed.get(run["command"][0], 0) + 1
+            message = run["said"][run["said"].find("error: ") :].rstrip()
+            told = (
+                r"error: results/tiny/\S+: No space left on device\n  -> the disk is full: free some space, .*goes on.*"
+            )
+            assert run["code"] == 2 and re.fullmatch(told, message), (where, run["said"])
+        for name, found in run["files"].items():
+            assert not name.endswith(".tmp"), (where, name)
+            assert name in whole or "/state/" in name or name == "tiny.yaml", (where, name)
+            if name in whole and name not in times:
+                assert found == whole[name], (where, f"{name} is neither as it was nor as it should be")
+        if run["code"] == 0:
+            lacking = [name for name in whole if name not in run["files"]]
+            assert not lacking and not any("/state/" in name for name in run["files"]), (where, lacking)
+    assert failed.keys() == {command[0] for command in STAGES}
+    assert sum(failed.values()) >= 40, failed
+
+
+def made_by_a_job(path: Path) -> bool:
+    return path.suffix == ".json" and "recipe" in read_json(path)
