@@ -18,7 +18,7 @@ from kind.artifacts import read_json
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = Path(__file__).with_name("small_disk.py")
 EVERY_STEP = ("compute: {device: cpu}", "compute: {device: cpu, checkpoint_seconds: 1.0e-6}")
-STAGES = (*COMMANDS[:9], ("report",))  # of the two runs one
+STAGES = (("report",), *COMMANDS[:9])  # of the two runs one; the report before training, whose times it holds
 
 
 @pytest.fixture(scope="module")
