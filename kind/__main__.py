@@ -10,7 +10,7 @@ import sys
 from types import ModuleType
 
 from kind import processes, warm_start
-from kind.errors import TRY_AGAIN, Unfinished, UserError, describe_os_error
+from kind.errors import INTERRUPTED, TRY_AGAIN, Unfinished, UserError, describe_os_error
 
 STAGES = {
     "prepare": "read a data source, split it, write images and manifest",
@@ -85,7 +85,7 @@ def main(arguments: list[str] | None = None) -> int:
         return processes.LOST
     except KeyboardInterrupt:
         print("stopped; run the same command again to go on", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     return 0
 
 

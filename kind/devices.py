@@ -22,7 +22,8 @@ NO_GPU = ("", "-1", "NoDevFiles")  # what they say where a job has none
 def choose_device(wanted: str, where: str = "compute.device") -> torch.device:
     """`auto` is CUDA where there is a GPU; `cuda` without one is an error.  where: who asked, for the message.
 
-    Of several processes that train together each gets the GPU that has its number among those of CUDA_VISIBLE_DEVICES.
+    Of several processes that train together each gets a free GPU, or under torchrun the one that has its number among
+    those of CUDA_VISIBLE_DEVICES.
     """
     if wanted == "cuda" and not torch.cuda.is_available():
         raise UserError(
@@ -41,15 +42,19 @@ def choose_device(wanted: str, where: str = "compute.device") -> torch.device:
             f"{processes.of_machine()} processes train together on this machine, and it has {visible} GPUs for them",
             hint="ask for a GPU a process (slurm/config.yaml: gpu), or for fewer processes (compute.processes)",
         )
+    if processes.meeting() is not None:
+        return one_gpu()
     return torch.device("cuda", processes.local_rank())
 
 
 def one_gpu() -> torch.device:
     """Of several that this process sees, one that no other job holds; each of them would take the first otherwise."""
     names = [str(torch.cuda.get_device_properties(index).uuid) for index in range(torch.cuda.device_count())]
-    if len(names) > 1:
-        torch.cuda.set_device(take_gpu(tuple(names)))
-    return torch.device("cuda")
+    if len(names) == 1:
+        return torch.device("cuda")
+    index = take_gpu(tuple(names), share=processes.world() == 1)
+    torch.cuda.set_device(index)
+    return torch.device("cuda", index)
 
 
 @cache

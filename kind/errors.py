@@ -29,6 +29,7 @@ class Unfinished(Exception):
 
 
 TRY_AGAIN = 75  # exit code of unfinished work: EX_TEMPFAIL of sysexits.h
+INTERRUPTED = 130  # by Ctrl-C: 128 + SIGINT
 GO_ON = "then run the same command again, which goes on where it stopped"
 REMEDIES = {
     errno.ENOENT: "no such place, and it cannot be made: name another one, for results with --results",

@@ -16,6 +16,8 @@ from functools import cache
 from pathlib import Path
 from typing import TextIO
 
+from kind.errors import UserError
+
 DRIVER = Path("/proc/driver/nvidia/gpus")
 ANSWER_SECONDS = 20  # of nvidia-smi, which takes one, and hangs where a driver is broken
 HELD: list[TextIO] = []  # open for as long as the process lives; then the system gives the lock back
@@ -46,15 +48,20 @@ def _number_visible(text: str) -> int:
 
 
 @cache
-def take_gpu(names: tuple[str, ...]) -> int:
+def take_gpu(names: tuple[str, ...], share: bool = True) -> int:
     """The position of the first GPU that no other process of this user holds; it is held until this process ends.
 
     names: what tells GPUs apart whatever CUDA_VISIBLE_DEVICES says.  Where all are held, or nothing can be held here,
-    it is the first, and a line says so.
+    it is the first, and a line says so; UserError without `share`.
     """
     for index, name in enumerate(names):
         if _hold(name):
             return index
+    if not share:
+        raise UserError(
+            f"other jobs hold GPUs of this machine's {len(names)}: too few are free for processes that train together",
+            hint="wait for those jobs to end, or ask for fewer processes (compute.processes)",
+        )
     print(
         f"warning: other jobs hold all {len(names)} GPUs of this machine; this one shares the first with them",
         file=sys.stderr,

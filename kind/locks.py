@@ -49,8 +49,11 @@ def _take(path: Path, doing: str) -> TextIO | None:
         if path.exists() and os.path.samestat(path.stat(), os.fstat(handle.fileno())):
             return handle
     except BlockingIOError:
-        holder = path.read_text().strip() if path.exists() else ""
         handle.close()
+        try:
+            holder = path.read_text().strip()
+        except FileNotFoundError:  # it has just ended
+            return None
         raise UserError(
             f"another process is {doing} (process {holder or 'unknown'} holds {path})",
             hint="wait for it to end, or end it",

@@ -100,13 +100,14 @@ def planned_jobs(asked: int, recipes: Mapping[Path, str]) -> int:
     return next(iter(found.values())).get("jobs", 1)
 
 
-def finished_parts(markers: Path, asked: int) -> int:
+def finished_parts(markers: Path, asked: int, recipe: str) -> int:
     """How many parts a job is made of, by the records that they left; 1 for none.
 
     markers: the path of these, with `{part}` and `{parts}` in its name.  Where there are several sets (the number was
-    changed between), that of the number asked goes first.
+    changed between), that of the number asked goes first.  recipe: digest of the job's, which those of its parts have.
     """
-    there = {path.name for path in markers.parent.glob(markers.name.format(part="*", parts="*"))}
+    left = markers.parent.glob(markers.name.format(part="*", parts="*"))
+    there = {path.name for path in left if _read(path).get("recipe_digest") == recipe}
     numbers = sorted({asked, *(int(name.removesuffix(".json").rpartition("_of_")[2]) for name in there)})
     names = {of: [markers.name.format(part=number, parts=of) for number in range(1, of + 1)] for of in numbers}
     whole = [of for of in numbers if there.issuperset(names[of])]

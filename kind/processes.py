@@ -20,10 +20,11 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
-from kind.errors import TRY_AGAIN
+from kind.errors import INTERRUPTED, TRY_AGAIN
 
 MEETING, STARTER = "KIND_MEETING", "KIND_STARTER"  # where processes that `run_together` started meet; its process
 LOST = 76  # another process has ended, which will have said why
+STOPPED = (0, TRY_AGAIN, INTERRUPTED)  # how one ends that has not failed
 GRACE_SECONDS = 15.0  # for the others, once one has failed: most fail for the same reason
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -85,10 +86,12 @@ def run_together(command: Sequence[str], count: int) -> int:
         ends: SimpleQueue[_End] = SimpleQueue()
         workers: list[subprocess.Popen] = []
         try:
-            with _signals_to(workers):
+            with _signals_to(workers) as received:
                 for rank in range(count):
                     workers.append(_start(command, rank, count, Path(folder)))
                     threading.Thread(target=_await, args=(rank, workers[rank], ends), daemon=True).start()
+                for number in received:  # before there was a worker
+                    workers[0].send_signal(number)
                 found = _gather(workers, ends)
         finally:
             for worker in workers:
@@ -127,7 +130,7 @@ def _gather(workers: Sequence[subprocess.Popen], ends: SimpleQueue[_End]) -> lis
     while len(found) < len(workers):
         if any(end.rank == 0 and end.code not in (0, TRY_AGAIN, LOST) for end in found):
             break
-        over = any(end.rank == 0 or end.code not in (0, TRY_AGAIN) for end in found)
+        over = any(end.rank == 0 or end.code not in STOPPED for end in found)
         try:
             found.append(ends.get(timeout=GRACE_SECONDS if over else None))
         except Empty:
@@ -136,7 +139,12 @@ def _gather(workers: Sequence[subprocess.Popen], ends: SimpleQueue[_End]) -> lis
 
 
 def _sum_up(found: Sequence[_End], folder: Path) -> int:
-    """The exit code of all, after the words of the process that it is of, if it is not the first, which has spoken."""
+    """The exit code of all, after the words of the process that it is of, if it is not the first, which has spoken.
+
+    Where the first ended well, all is written, and how another left is no matter.
+    """
+    if _End(0, 0) in found:
+        return 0
     failed = [end for end in found if end.code != 0]
     causes = [end for end in failed if end.code != LOST] or failed
     if not causes:
@@ -158,21 +166,29 @@ def _sum_up(found: Sequence[_End], folder: Path) -> int:
 
 
 @contextmanager
-def _signals_to(workers: Sequence[subprocess.Popen]) -> Iterator[None]:
-    """Signals to this process are handed on to the first worker; the second Ctrl-C ends all."""
-    received: list[int] = []
+def _signals_to(workers: Sequence[subprocess.Popen]) -> Iterator[Sequence[int]]:
+    """Signals to this process are handed on to the first worker; the second Ctrl-C ends all.
+
+    Gives those that came while there was none.  What is ignored (by `nohup`, say) still is.
+    """
+    early: list[int] = []
+    interrupts: list[int] = []
 
     def hand_on(number: int, frame: object) -> None:
-        received.append(number)
+        if not workers:
+            early.append(number)
         for worker in workers[:1]:
             worker.send_signal(number)
-        if received.count(signal.SIGINT) > 1:
+        if number == signal.SIGINT:
+            interrupts.append(number)
+        if len(interrupts) > 1:
             for worker in workers:
                 worker.kill()
 
-    before: Mapping[int, object] = {number: signal.signal(number, hand_on) for number in FORWARDED}
+    heeded = [number for number in FORWARDED if signal.getsignal(number) != signal.SIG_IGN]
+    before: Mapping[int, object] = {number: signal.signal(number, hand_on) for number in heeded}
     try:
-        yield
+        yield early
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -173,10 +173,13 @@ class _Trainer:
             if then != Then.GO_ON:
                 self._save()
                 saved_at = time.monotonic()
+            if then in (Then.STOP, Then.INTERRUPT):
+                distributed.word_of_first(0)  # who leaves before the state is written ends the first one, too
             if then == Then.INTERRUPT:
                 raise KeyboardInterrupt
             if then == Then.STOP:
-                raise Unfinished(f"{self.label}: {stop.reason()} after step {state.step} of {settings.steps}")
+                why = stop.reason() or "the first process stops"
+                raise Unfinished(f"{self.label}: {why} after step {state.step} of {settings.steps}")
         progress.close()
 
     def _untrained(self) -> Outcome:
@@ -211,6 +214,7 @@ class _Trainer:
         state, step = self.state, self.state.step
         self._check_finite()
         loss, norm = torch.stack(state.losses).mean().item(), torch.stack(state.norms).mean().item()
+        state.last_loss = float(state.losses[-1])
         state.losses, state.norms = [], []
         row = dict(zip(LOG_COLUMNS, (step, loss, rate, norm), strict=True))
         state.log.append(row)
@@ -228,7 +232,7 @@ class _Trainer:
         if bad is None:
             return
         step = state.step - len(losses) + bad  # from 0, as batches are numbered
-        last_finite = losses[bad - 1] if bad else state.log[-1]["loss"] if state.log else None
+        last_finite = losses[bad - 1] if bad else state.last_loss
         indices = self.batches.indices(step)
         raise divergence(self.label, step + 1, losses[bad], norms[bad], self._clock(step)[1], last_finite, indices)
 

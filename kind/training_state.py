@@ -38,7 +38,7 @@ PIECE = 2**24  # bytes that are read at once
 class State:
     """Where training is; random numbers need none of this (they depend on seed and step alone).
 
-    losses, norms: of each step since the last row of the log.
+    losses, norms: of each step since the last row of the log; last_loss: of the step of that row.
     """
 
     step: int = 0
@@ -46,6 +46,7 @@ class State:
     log: list[dict[str, float]] = field(default_factory=list)
     losses: list[Tensor] = field(default_factory=list)
     norms: list[Tensor] = field(default_factory=list)
+    last_loss: float | None = None
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     peak_bytes: int = 0
@@ -105,12 +106,12 @@ class StateFiles:
 def _naming(path: Path, label: str) -> Iterator[None]:
     try:
         yield
-    except (MemoryError, torch.OutOfMemoryError):
+    except (MemoryError, OSError, torch.OutOfMemoryError, torch.AcceleratorError):  # say nothing of the file's content
         raise
     except Exception as error:  # noqa: BLE001  torch raises many types, some a page long
         raise UserError(
             f"{path}: unreadable training state ({type(error).__name__}); expected what {label} saved",
-            hint="not written by this version of the program: delete it and run the same command again, to start over",
+            hint="not of this version of the program: move it away and run the same command again, to start over",
         )
 
 

@@ -109,6 +109,9 @@ def serve(path: str) -> None:
 
 
 def _load() -> None:
+    from kind.artifacts import provenance
+
+    provenance()  # of the code that the forks run, whatever the files say by then
     for name in LOADED:
         importlib.import_module(name)
     gc.collect()
@@ -121,9 +124,9 @@ def _work(connection: socket.socket) -> None:
     try:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        connection.sendall(NUMBER.pack(os.getpid()))
         arguments = _become(connection)
         threading.Thread(target=_die_with, args=(connection,), daemon=True).start()
-        connection.sendall(NUMBER.pack(os.getpid()))
 
         from kind.__main__ import main
 
@@ -150,7 +153,10 @@ def _become(connection: socket.socket) -> list[str]:
     (size,) = NUMBER.unpack(header)
     request = b""
     while len(request) < size:
-        request += connection.recv(size - len(request))
+        more = connection.recv(size - len(request))
+        if not more:  # the command is gone
+            os._exit(1)
+        request += more
     arguments, folder, environment = json.loads(request)
     os.chdir(folder)
     os.environ.clear()

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import pytest
 
+from kind.artifacts import write_json
 from kind.params.protocol import Sampling
 from kind.parts import Part, feature_jobs, finished_parts, pieces, planned_jobs, reference_jobs, sampling_jobs
 
@@ -78,15 +79,16 @@ def test_only_whole_sets_of_parts_count(tmp_path):
     markers = tmp_path / "t.m@2.0.{part}_of_{parts}.json"
 
     def leave(part, parts):
-        (tmp_path / f"t.m@2.0.{part}_of_{parts}.json").touch()
+        write_json(tmp_path / f"t.m@2.0.{part}_of_{parts}.json", {"recipe_digest": "this"})
 
-    assert finished_parts(markers, 3) == 1
+    assert finished_parts(markers, 3, "this") == 1
     leave(1, 3)
     leave(3, 3)
-    assert finished_parts(markers, 3) == 1
+    assert finished_parts(markers, 3, "this") == 1
     leave(1, 2)
     leave(2, 2)
-    assert finished_parts(markers, 3) == 2, "the number was changed after the parts were planned"
+    assert finished_parts(markers, 3, "this") == 2, "the number was changed after the parts were planned"
     leave(2, 3)
-    assert finished_parts(markers, 3) == 3
-    assert finished_parts(markers, 2) == 2
+    assert finished_parts(markers, 3, "this") == 3
+    assert finished_parts(markers, 2, "this") == 2
+    assert finished_parts(markers, 3, "another") == 1

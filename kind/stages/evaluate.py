@@ -105,7 +105,7 @@ def evaluate_run(this: Run) -> None:
     context = this.context
     layout = context.layout
     shards = [path for paths in this.shards().values() for path in paths]
-    Job(
+    job = Job(
         recipe=recipes.evaluate(context.experiment, *this.name),
         inputs=[
             *shards,
@@ -121,13 +121,13 @@ def evaluate_run(this: Run) -> None:
         state=this.state("evaluate"),
         planned=context.planned,
         records=[layout.record(this.folder, "sample")],
-    ).run(lambda: measure(this))
-
-
-def measure(this: Run) -> dict[str, Any]:
-    jobs = finished_parts(
-        this.context.layout.part("evaluate", *this.name), feature_jobs(this.context.experiment, this.task)
     )
+    job.run(lambda: measure(this, job.digest))
+
+
+def measure(this: Run, recipe: str) -> dict[str, Any]:
+    asked = feature_jobs(this.context.experiment, this.task)
+    jobs = finished_parts(this.context.layout.part("evaluate", *this.name), asked, recipe)
     write_metrics(this)
     return {"jobs": jobs} if jobs > 1 else {}
 

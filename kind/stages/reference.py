@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace) -> None:
         planned=context.planned,
     )
     if part is None:
-        whole.run(lambda: build(context, name))
+        whole.run(lambda: build(context, name, whole.digest))
         return
     record = layout.part("reference", name, part=part.number, parts=part.of)
     replace(whole, outputs=[], record=record, state=part.state(whole.state)).run(lambda: extract(context, name, part))
@@ -103,7 +103,7 @@ def images_and_extractor(context: Context, name: str) -> tuple[ImageSet, Extract
     return from_arrays(real.rows, real.labels, names, f"reference images of {name}"), extractor
 
 
-def build(context: Context, name: str) -> dict:
+def build(context: Context, name: str, recipe: str) -> dict:
     from kind.evaluation.feature_sets import measure_images
     from kind.evaluation.judge import fit_judge, save_judge
     from kind.evaluation.reference import NUM_IMAGES, NUM_VECTORS, save_reference
@@ -111,7 +111,7 @@ def build(context: Context, name: str) -> dict:
 
     experiment, layout = context.experiment, context.layout
     task = experiment.task(name)
-    jobs = finished_parts(layout.part("reference", name), reference_jobs(experiment, name))
+    jobs = finished_parts(layout.part("reference", name), reference_jobs(experiment, name), recipe)
     images, extractor = images_and_extractor(context, name)
     reference = measure_images(
         images,

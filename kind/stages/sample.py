@@ -18,7 +18,7 @@ from kind import recipes
 from kind.errors import UserError
 from kind.locks import only_process
 from kind.parts import Part, Piece, finished_parts, pieces, sampling_jobs
-from kind.stages.job import Job, read_record
+from kind.stages.job import LOCK, Job, read_record
 from kind.stages.run_arguments import Run, add_part_argument, add_run_arguments, read_run
 
 if TYPE_CHECKING:
@@ -85,11 +85,17 @@ def put_together(this: Run, whole: Job) -> dict[str, Any]:
     def work() -> str:
         precision = draw(this, whole, pieces_of(this))
         for (step, shard), group in groupby(pieces_of(this), key=lambda piece: (piece.step, piece.shard)):
-            save_arrays(this.shards()[step][shard], **_joined([_read(this, whole, piece) for piece in group]))
+            read = [_read(this, whole, piece, precision) for piece in group]
+            if None in read:
+                return work()
+            save_arrays(this.shards()[step][shard], **_joined(read))
         return precision
 
+    for lock in whole.state.glob(f"parts/*/{LOCK}"):  # Snakemake waits for parts; a person may not
+        with only_process(lock, "drawing a part of these samples"):
+            pass
     layout, asked = this.context.layout, sampling_jobs(this.context.experiment, this.task)
-    jobs = finished_parts(layout.part("sample", *this.name), asked)
+    jobs = finished_parts(layout.part("sample", *this.name), asked, whole.digest)
     done = _timed(work)
     if jobs > 1:
         records = [layout.part("sample", *this.name, part=number, parts=jobs) for number in range(1, jobs + 1)]
@@ -195,8 +201,8 @@ def _precision_of(path: Path) -> str | None:
     return str(found[PRECISION]) if found else None
 
 
-def _read(this: Run, whole: Job, piece: Piece) -> dict[str, np.ndarray]:
-    """A damaged piece is drawn again."""
+def _read(this: Run, whole: Job, piece: Piece, precision: str) -> dict[str, np.ndarray] | None:
+    """A damaged piece is drawn again; None where that can only be in another precision here than the others have."""
     from kind.artifacts import load_arrays
 
     path = _piece_file(whole, piece)
@@ -205,7 +211,8 @@ def _read(this: Run, whole: Job, piece: Piece) -> dict[str, np.ndarray]:
     except UserError as error:
         print(f"drawing samples {piece.first} to {piece.first + piece.count - 1} again: {error}")
     path.unlink(missing_ok=True)
-    draw(this, whole, [piece])
+    if draw(this, whole, [piece]) != precision:
+        return None
     return load_arrays(path, ("arr_0", "arr_1"), without=(PRECISION,))
 
 

@@ -9,7 +9,8 @@ WARM_STARTERS = []
 def start_warm():
     threads = {experiment.compute.threads for _, experiment in EXPERIMENTS.values()}
     here = workflow.is_main_process and workflow.executor_plugin.name == "local"
-    if not here or not is_on("warm_start") or len(threads) > 1:  # libraries ask for their threads when imported
+    # Libraries ask for their threads when imported; and diffusers' import starts CUDA, after which no fork may use it.
+    if not here or not is_on("warm_start") or len(threads) > 1 or GPUS:
         return
     folder = tempfile.mkdtemp(prefix="kind-")  # nobody else's
     sets_threads = {f"{library}_NUM_THREADS": str(*threads) for library in ("OMP", "OPENBLAS", "MKL")}
