@@ -188,7 +188,10 @@ def test_calls_that_cannot_be_right_are_user_errors(place, build):
         (lambda: model.sample(2, num_steps=0), "num_steps: must be at least 1, found 0"),
         (lambda: model.sample(2, num_steps=1001), "num_steps: 1001 asked, but the model was trained with 1000"),
         (lambda: model.sample(2, sampler="ddim", timestep_spacing="linspace"), "timestep_spacing: linspace is wrong"),
-        (lambda: model.sample(2, precision="float16"), "no precision 'float16'; there are auto, float32, bfloat16"),
+        (
+            lambda: model.sample(2, precision="float16"),
+            "no precision 'float16'; there are auto, float32, tf32, bfloat16",
+        ),
         (lambda: model.budget(parameters="50%"), "budget of parameters: '50%' given, where a number is needed"),
         (lambda: model.budget(macs=True), "budget of MACs: True given, where a number is needed"),
         (lambda: kind.combine(), "there is nothing to combine"),

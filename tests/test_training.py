@@ -281,8 +281,12 @@ def test_the_gradient_is_clipped(build, tmp_path):
     assert clipped.log[0]["gradient_norm"] > 0.1
 
 
-@pytest.mark.parametrize("checkpoint_seconds", [0.0, 60.0], ids=["saved after each step", "not saved"])
-def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(build, tmp_path, checkpoint_seconds):
+@pytest.mark.parametrize(
+    ("checkpoint_seconds", "log_every"),
+    [(0.0, 10), (60.0, 10), (60.0, 7)],
+    ids=["saved after each step", "not saved", "right after a row of the log"],
+)
+def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(build, tmp_path, checkpoint_seconds, log_every):
     """In the very step, wherever the log's rows lie; what was saved before is sound."""
     model, calls = build(), iter(range(100))
     model.register_forward_hook(lambda _, given, output: output * (torch.nan if next(calls) == 7 else 1))
@@ -291,7 +295,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(build, tmp_path,
         rf"a run: the loss or its gradient is not finite in step 8: loss nan, gradient norm nan, learning rate 0\.001, "
         rf"last finite loss \d\.\d+, training images {', '.join(map(str, indices[:8]))} and 1 more\n  -> lower the"
     )
-    plan = {"checkpoint_seconds": checkpoint_seconds, "batch_size": 9, "warmup_steps": 8}
+    plan = {"checkpoint_seconds": checkpoint_seconds, "log_every": log_every, "batch_size": 9, "warmup_steps": 8}
     with pytest.raises(Diverged, match=message) as caught:
         run(model, tmp_path, steps=30, **plan)
     finite = caught.value.facts.pop("last_finite_loss")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from kind.warm_start import SOCKET
+from kind.warm_start import NUMBER, SOCKET
 
 ROOT = Path(__file__).resolve().parents[1]
 PARAMS = (ROOT / "tests" / "tiny.yaml").read_text()
@@ -128,6 +129,27 @@ def test_an_interrupt_reaches_the_job(folder, warm):
     _, said = process.communicate()
     assert process.returncode == 130
     assert "run the same command again" in said
+
+
+def test_a_command_that_ends_before_it_has_asked_leaves_nothing_behind(warm):
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(warm[SOCKET])
+        socket.send_fds(connection, [NUMBER.pack(1000)], [0, 1, 2])
+        job = NUMBER.unpack(connection.recv(NUMBER.size))[0]
+        fork = os.pidfd_open(job)
+    assert select.select([fork], [], [], 60)[0], "it waits for the rest"
+    os.close(fork)
+
+
+def test_a_command_whose_folder_is_gone_says_so(tmp_path, warm):
+    (tmp_path / "gone").mkdir()
+    code = "import os, sys; from kind.__main__ import main; os.rmdir(os.getcwd()); sys.exit(main(sys.argv[1:]))"
+    arguments = command("pretrain", "--backbone", "dense")[3:]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=tmp_path / "gone", env=warm, capture_output=True
+    )
+    assert done.returncode == 2
+    assert b"Traceback" not in done.stderr
 
 
 def test_without_an_answer_a_command_does_the_work_itself(folder, tmp_path):

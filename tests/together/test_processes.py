@@ -159,9 +159,12 @@ def test_when_one_is_killed_all_end_and_the_run_goes_on(prepared, undisturbed, v
 
 @pytest.mark.slow
 def test_a_signal_stops_all_with_their_state(prepared, undisturbed):
+    """But one that was ignored when they began, as under nohup."""
     folder = prepared(2)
-    whole = subprocess.Popen(COMMAND, cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    command = ["nohup", *COMMAND]
+    whole = subprocess.Popen(command, cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     wait_for_state(whole, folder)
+    whole.send_signal(signal.SIGHUP)
     whole.send_signal(signal.SIGTERM)
     said = whole.communicate(timeout=60)[1].decode()
     assert whole.returncode == TRY_AGAIN and said.count("SIGTERM came after step") == 1

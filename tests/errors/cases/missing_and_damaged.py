@@ -210,6 +210,6 @@ CASES = [
         lambda p: (p.remove(f"{RUN}/finetune.json"), put_state(p, {"step": 3})),
         FINETUNE,
         "results/tiny/state/finetune/novel/full/0/training.pt: unreadable training state (...); expected what finetune novel full seed 0 saved\n"
-        "  -> not written by this version of the program: delete it and run the same command again, to start over",
+        "  -> not of this version of the program: move it away and run the same command again, to start over",
     ),
 ]
