@@ -88,20 +88,21 @@ def _feature_jobs(experiment: Experiment, counts: Iterable[int]) -> int:
     return min(experiment.compute.feature_jobs, sum(-(-count // size) for count in counts))
 
 
-def planned_jobs(asked: int, recipes: Mapping[Path, str]) -> int:
-    """How many parts a job is planned with: those it was made of while its recipe is the same, else as many as asked.
+def planned_jobs(asked: int, recipes: Mapping[Path, str], markers: Path) -> int:
+    """How many parts a job is planned with: those it was made of while its recipe is the same, else those that a run
+    before has left (`finished_parts`), else as many as asked.
 
     So another number in the params makes nothing anew.  recipes: digest that the job's record should have, and those
     before it, which follow.
     """
     found = {path: _read(path) for path in recipes}
     if any(content.get("recipe_digest") != recipes[path] for path, content in found.items()):
-        return asked
+        return finished_parts(markers, asked, next(iter(recipes.values())), otherwise=asked)
     return next(iter(found.values())).get("jobs", 1)
 
 
-def finished_parts(markers: Path, asked: int, recipe: str) -> int:
-    """How many parts a job is made of, by the records that they left; 1 for none.
+def finished_parts(markers: Path, asked: int, recipe: str, otherwise: int = 1) -> int:
+    """How many parts a job is made of, by the records that they left; `otherwise` for none.
 
     markers: the path of these, with `{part}` and `{parts}` in its name.  Where there are several sets (the number was
     changed between), that of the number asked goes first.  recipe: digest of the job's, which those of its parts have.
@@ -111,7 +112,7 @@ def finished_parts(markers: Path, asked: int, recipe: str) -> int:
     numbers = sorted({asked, *(int(name.removesuffix(".json").rpartition("_of_")[2]) for name in there)})
     names = {of: [markers.name.format(part=number, parts=of) for number in range(1, of + 1)] for of in numbers}
     whole = [of for of in numbers if there.issuperset(names[of])]
-    return asked if asked in whole else max(whole, default=1)
+    return asked if asked in whole else max(whole, default=otherwise)
 
 
 def _read(record: Path) -> Mapping:

@@ -62,17 +62,22 @@ def test_there_are_as_many_jobs_as_asked_but_none_without_work(experiment):
 
 def test_what_is_done_is_planned_as_it_was_made_and_anew_as_asked(tmp_path):
     own, before = tmp_path / "sample.json", tmp_path / "finetune.json"
-    assert planned_jobs(4, {own: "a", before: "b"}) == 4, "nothing is there"
+    markers = tmp_path / "parts" / "{part}_of_{parts}.json"
+    assert planned_jobs(4, {own: "a", before: "b"}, markers) == 4, "nothing is there"
     own.write_text(json.dumps({"recipe_digest": "a", "jobs": 3}))
     before.write_text(json.dumps({"recipe_digest": "b"}))
-    assert planned_jobs(4, {own: "a", before: "b"}) == 3
-    assert planned_jobs(1, {own: "a", before: "b"}) == 3
-    assert planned_jobs(4, {own: "other", before: "b"}) == 4
-    assert planned_jobs(4, {own: "a", before: "other"}) == 4
+    assert planned_jobs(4, {own: "a", before: "b"}, markers) == 3
+    assert planned_jobs(1, {own: "a", before: "b"}, markers) == 3
+    assert planned_jobs(4, {own: "other", before: "b"}, markers) == 4
+    assert planned_jobs(4, {own: "a", before: "other"}, markers) == 4
     own.write_text(json.dumps({"recipe_digest": "a"}))
-    assert planned_jobs(4, {own: "a", before: "b"}) == 1, "made by one job"
+    assert planned_jobs(4, {own: "a", before: "b"}, markers) == 1, "made by one job"
     own.write_text("{")
-    assert planned_jobs(4, {own: "a", before: "b"}) == 4
+    assert planned_jobs(4, {own: "a", before: "b"}, markers) == 4
+    for part in (1, 2):
+        write_json(tmp_path / "parts" / f"{part}_of_2.json", {"recipe_digest": "a"})
+    assert planned_jobs(1, {own: "a", before: "b"}, markers) == 2, "left by a run that was stopped"
+    assert planned_jobs(4, {own: "other", before: "b"}, markers) == 4, "of another recipe"
 
 
 def test_only_whole_sets_of_parts_count(tmp_path):

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from workspace import ROOT, environment, snakemake
 
-from kind.artifacts import read_json
+from kind.artifacts import read_json, write_sealed_json
 
 pytestmark = pytest.mark.workflow
 
@@ -87,6 +87,37 @@ def test_a_run_of_several_jobs_one_of_them_killed_is_the_run_of_one(finished, co
         assert "Nothing to be done" in copied.snakemake("--dry-run", target).output
 
 
+@pytest.mark.slow
+def test_parts_of_a_run_that_was_stopped_count_under_another_number(copied):
+    """Planned, and recorded, as what they are: the run is not made a second time."""
+    copied.edit(ONE, SPREAD)
+    copied.edit(*GUIDANCE)
+    parts = [f"results/mini/state/parts/sample/novel.kind.0.{part}_of_3.json" for part in (1, 2, 3)]
+    assert copied.snakemake("--notemp", *parts).code == 0
+    copied.edit(SPREAD, ONE)
+    target = f"results/mini/runs/{RUN}/metrics.json"
+    run = copied.snakemake(target)
+    assert run.code == 0, run.output
+    assert read_json(copied.results / "runs" / RUN / "sample.json")["jobs"] == 3
+    assert "Nothing to be done" in copied.snakemake("--dry-run", target).output
+    assert not any((copied.results / "state").rglob("*.json")), "the parts' records are taken away"
+
+
+@pytest.mark.slow
+def test_a_job_of_a_cluster_makes_what_was_planned_whatever_the_records_say_by_then(copied):
+    """Its Snakemake reads all anew: the record of the run before has three parts, and its recipe is that of now."""
+    record = copied.results / "runs" / RUN / "sample.json"
+    content = read_json(record)
+    write_sealed_json(record, {key: value for key, value in content.items() if key != "sha256"} | {"jobs": 3})
+    shutil.rmtree(copied.results / "samples" / RUN)
+    run = copied.snakemake(
+        "--mode", "remote", "--cores", "1", "--target-jobs", "sample:experiment=mini,task=novel,method=kind,seed=0", "--force",
+    )  # fmt: skip
+    assert run.code == 0, run.output
+    assert "jobs" not in read_json(record)
+    assert not (copied.results / "logs" / "sample_part").exists()
+
+
 def grouped(workspace):
     """What goes into each job of a cluster by slurm/grouped: [(rule, task), ...]."""
     run = snakemake(
@@ -123,6 +154,6 @@ def test_jobs_of_this_machine_are_limited_to_its_gpus(copied):
     targets = [f"results/mini/runs/novel/{method}/seed_0/sample.json" for method in ("kind", "lora")]
     run = copied.snakemake(*targets, "--cores", "2", "--verbose", variables={"CUDA_VISIBLE_DEVICES": "0"})
     assert run.code == 0, run.output
-    assert "Provided resources: gpu=1" in run.output
+    assert re.search(r'Provided resources: gpu=(1|Resource\("gpu", 1\))', run.output)
     assert re.findall(r"Selected jobs: ([12])", run.output) == ["1", "1"]
     assert set(re.findall(r"after job selection: .*'gpu': (\d)", run.output)) == {"0"}

@@ -21,7 +21,7 @@ from kind.gpus import count_gpus
 from kind.layout import Layout
 from kind.methods import METHODS
 from kind.params.file import find_params, load_experiments
-from kind.parts import feature_jobs, planned_jobs, reference_jobs, sampling_jobs
+from kind.parts import feature_jobs, finished_parts, planned_jobs, reference_jobs, sampling_jobs
 from kind.stages.check import missing
 from kind.warm_start import SOCKET
 
@@ -127,7 +127,7 @@ def gpus_of_all_processes(stage):
 
 
 GPUS = local_gpus()
-if GPUS and workflow.global_resources.get("gpu") is None:  # --resources gpu=N goes first
+if GPUS and workflow.global_resources.get("gpu").value is None:  # --resources gpu=N goes first
     workflow.register_resource("gpu", GPUS)
 
 
@@ -163,11 +163,24 @@ def parts_of(stage, jobs, records, *names):
         digests = {
             path: digest_of(wildcards.experiment, made_by, *own) for made_by, path in records(layout, *own).items()
         }
-        count = planned_jobs(asked, digests)
+        markers = layout.part(stage, *own)
+        if workflow.is_main_process:
+            count = planned_jobs(asked, digests, markers)
+        else:  # records may have changed since the job was planned
+            count = parts_in_this_job(stage, wildcards) or finished_parts(markers, asked, next(iter(digests.values())))
         whole = range(1, count + 1) if count > 1 else []
         return [layout.part(stage, *own, part=number, parts=count) for number in whole]
 
     return of
+
+
+def parts_in_this_job(stage, wildcards):
+    """In a job of a cluster that is a group: of how many parts of a run it makes some; 0 for none.  Snakemake is told
+    what it makes as `--target-jobs RULE:WILDCARD=VALUE,... ...`."""
+    targets = (word.partition(":") for word in sys.argv)
+    made = (dict(one.split("=", 1) for one in said.split(",")) for rule, _, said in targets if rule == f"{stage}_part")
+    mine = dict(wildcards.items())
+    return next((int(each["parts"]) for each in made if mine.items() <= each.items()), 0)
 
 
 def records_of_run(*stages):
