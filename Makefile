@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 EXPERIMENT ?= smoke
 PYTEST_WORKERS ?= 0  # processes that share the tests; 0: one, this one
 
-.PHONY: smoke setup test test-all ui server lint readme lock clean help
+.PHONY: smoke setup test test-all ui server lint methods lock clean help
 
 smoke: setup  ## set up and run the experiment (EXPERIMENT=smoke)
 	@$(BIN)/snakemake --profile local --config experiment=$(EXPERIMENT)
@@ -50,7 +50,7 @@ lint: setup  ## style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-readme: setup  ## the list of methods in README.md
+methods: setup  ## the list of methods in docs/methods.md
 	@$(BIN)/python -m kind.reporting.methods_list
 
 lock:  ## resolve the packages of pyproject.toml anew (needs uv)

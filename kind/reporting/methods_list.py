@@ -1,4 +1,4 @@
-"""The README's list of methods.  Run as a program (`make readme`), this puts the present one into it."""
+"""The table of methods in docs/methods.md.  Run as a program (`make methods`), this puts the present one there."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def between_marks(text: str) -> str:
 
 
 def renewed(text: str) -> str:
-    """The page with the list of this version between its marks."""
+    """The page with the table of this version between its marks."""
     return text.split(BEGIN, 1)[0] + f"{BEGIN}\n{methods_table()}\n{END}" + text.split(END, 1)[1]
 
 
 if __name__ == "__main__":
-    readme = Path(__file__).resolve().parents[2] / "README.md"
-    write_text(readme, renewed(readme.read_text()))
+    page = Path(__file__).resolve().parents[2] / "docs" / "methods.md"
+    write_text(page, renewed(page.read_text()))
