@@ -110,9 +110,8 @@ def test_a_job_of_a_cluster_makes_what_was_planned_whatever_the_records_say_by_t
     content = read_json(record)
     write_sealed_json(record, {key: value for key, value in content.items() if key != "sha256"} | {"jobs": 3})
     shutil.rmtree(copied.results / "samples" / RUN)
-    run = copied.snakemake(
-        "--mode", "remote", "--cores", "1", "--target-jobs", "sample:experiment=mini,task=novel,method=kind,seed=0", "--force",
-    )  # fmt: skip
+    job = "sample:experiment=mini,task=novel,method=kind,seed=0"
+    run = copied.snakemake("--mode", "remote", "--cores", "1", "--target-jobs", job, "--force")
     assert run.code == 0, run.output
     assert "jobs" not in read_json(record)
     assert not (copied.results / "logs" / "sample_part").exists()
