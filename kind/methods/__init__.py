@@ -134,6 +134,7 @@ class Method:
         attached model, and of an `Outline` of the backbone to find a size before there is a model (`size_option`).
     size_option: the option that sets how much is trained, more of it being more: a whole number up to the width, or a
         share; None where nothing does.  Entries with `match` leave it to be found.
+    finds: options that no params file gives: an entry names a backbone (`like`), and they are found from its sizes.
     trains_nothing: whether, with these options, not even the label table is trained; new labels have the null row then.
     needs: names of the fields of `Material` that attaching needs, with these options, where nothing is learned yet.
     keeps_output: whether, with these options, the attached and untrained model computes what its start did.
@@ -161,6 +162,7 @@ class Method:
     attach: Callable[[DiT, MethodOptions, Adaptation], None]
     trainable_parameters: Callable[..., int]
     for_seen: bool = False
+    finds: tuple[str, ...] = ()
     trains_nothing: Callable[[MethodOptions], bool] = lambda options: False
     needs: Callable[[MethodOptions], frozenset[str]] = lambda options: frozenset()
     keeps_output: Callable[[MethodOptions], bool] = lambda options: True

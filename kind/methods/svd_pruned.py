@@ -19,41 +19,40 @@ if TYPE_CHECKING:
 
 
 class Options(DenseStart):
-    """num_learngenes, num_tailors (of each class), matrices: of the factorized backbone, whose kept classes' components
-    would be the whole; share: of their numbers, as `recombined` has it.  No more is left than the matrices have.
+    """like: the factorized backbone whose components of the task's classes would be the whole; share: of their numbers,
+    as `recombined` has it.  No more is left than the matrices have.
 
+    components: how many these are of each kind of matrix, which the params find; they are what is kept with a model.
     relative: energies are compared as shares of their matrix's, see `kind.models.low_rank.prune`.
     """
 
     share: Annotated[float, Field(gt=0, le=1)]
-    num_learngenes: Annotated[int, Field(ge=1)]
-    num_tailors: Annotated[int, Field(ge=0)]
-    matrices: Annotated[list[Literal[tuple(MATRICES)]], Field(min_length=1)] = list(FACTORIZED)
+    like: str = Field("kind", exclude=True)  # a name alone: its components say all that decides a result
+    components: Annotated[dict[Literal[tuple(MATRICES)], Annotated[int, Field(ge=1)]], Field(min_length=1)]
     relative: bool = True
 
 
 def attach(model: DiT, options: Options, task: Adaptation) -> None:
     from kind.models.low_rank import prune
 
-    numbers = model.config.depth * _numbers_of_block(options, model.config.width, task.num_classes)
-    prune(model, options.matrices, int(options.share * numbers), relative=options.relative)
+    numbers = model.config.depth * _numbers_of_block(options, model.config.width)
+    prune(model, list(options.components), int(options.share * numbers), relative=options.relative)
     model.requires_grad_(False)
 
 
 def deployed(model: DiT, options: Options, task: Adaptation) -> dict[str, Numbers]:
-    """share x (N_G + classes x N_T) x sum of (in + out + 1), in proportion to the matrices' entries; at most these."""
+    """share x sum of components x (in + out + 1), in proportion to the matrices' entries; at most these."""
     width = model.config.width
-    sizes = {kind: matrix_shape(kind, width) for kind in options.matrices}
+    sizes = {kind: matrix_shape(kind, width) for kind in options.components}
     entries = {kind: inputs * outputs for kind, (inputs, outputs) in sizes.items()}
-    left = options.share * _numbers_of_block(options, width, task.num_classes) / sum(entries.values())
+    left = options.share * _numbers_of_block(options, width) / sum(entries.values())
     counts = {kind: int(min(1, left) * count) for kind, count in entries.items()}
     return {kind: Numbers(count, count) for kind, count in counts.items()}
 
 
-def _numbers_of_block(options: Options, width: int, num_classes: int) -> int:
+def _numbers_of_block(options: Options, width: int) -> int:
     """That the components of a recombined model of these classes hold in each block."""
-    components = options.num_learngenes + num_classes * options.num_tailors
-    return components * sum(sum(matrix_shape(kind, width)) + 1 for kind in options.matrices)
+    return sum(count * (sum(matrix_shape(kind, width)) + 1) for kind, count in options.components.items())
 
 
 def problem(options: Options, shape: Preset, backbone: object, num_seen_classes: int, num_classes: int) -> str | None:
@@ -77,8 +76,9 @@ METHOD = Method(
     keeps_output=lambda options: False,
     has_plain_form=False,
     problem=problem,
+    finds=("components",),
     examples=(
-        {"share": 1.0, "num_learngenes": 12, "num_tailors": 2},
-        {"share": 0.5, "num_learngenes": 12, "num_tailors": 2, "relative": False, "matrices": ["adaln", "q", "out"]},
+        {"share": 1.0, "components": dict.fromkeys(FACTORIZED, 18)},
+        {"share": 0.5, "components": {"adaln": 18, "q": 18, "out": 24}, "relative": False},
     ),
 )

@@ -149,11 +149,13 @@ class Experiment(Section):
         return [name for name, task in self.tasks.items() if task.seen == seen]
 
     def method_options(self, label: str, task: str | None = None) -> BaseModel:
-        """The typed options of a methods entry, or of a trial; task: needed where the entry has `match`."""
+        """The typed options of a methods entry, or of a trial; task: needed where it has `match` or `like`."""
         entry, trial = split_label(label)
         options = options_of(self.methods[entry])
         if match := self.match(entry, task):
             options[match.option] = match.size
+        if like := self._option(entry, "like"):
+            options["components"] = self.backbones[like].components(self.pretrain.classes, self.task(task).classes)
         if trial is not None:
             options["learning_rate"] = self.rates(entry)[trial - 1]
         return METHODS[self.method_name(entry)].options.model_validate(options)

@@ -113,4 +113,11 @@ class KindBackbone(Section):
         return replace(common, num_tailors=0, groups=everyone, soft=soft)
 
 
+    def components(self, seen_classes: Sequence[str], classes: Sequence[str]) -> dict[str, int]:
+        """Of each kind of matrix: learngenes, and the tailors of these classes among those of pre-training."""
+        kept = self.factorization(seen_classes).select([seen_classes.index(name) for name in classes])
+        ranks = {kind: kept.layer_ranks(name, len(classes)) for name, kind in kept.layers(1)}
+        return {kind: one.num_learngenes + one.num_tailors for kind, one in ranks.items()}
+
+
 Backbone = Annotated[DenseBackbone | KindBackbone, Field(discriminator="form")]

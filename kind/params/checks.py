@@ -204,6 +204,19 @@ class Checks:
                     f"methods.{label}.backbone: {wanted!r} is of form {form}, but {method_name} needs form "
                     f"{method.takes}"
                 )
+            yield from self._like_problem(label, options)
+
+    def _like_problem(self, label: str, options: Any) -> Iterator[str]:
+        names, like = list(_mapping(self.content.get("backbones"))), getattr(options, "like", None)
+        if like is None:
+            return
+        if like not in names:
+            yield f"methods.{label}.like: no backbone {like!r}{nearest(like, names)}; backbones: {_listed(names)}"
+        elif like in self.backbones and self.backbones[like].given_to != "kind":
+            yield (
+                f"methods.{label}.like: {like!r} is of form {self.backbones[like].given_to}, but its size is to be that "
+                "of a recombined model, which needs form kind"
+            )
 
     def _method_problems(self) -> Iterator[str]:
         matched_on = {name: task for name, task in self.all_tasks.items() if not task.seen}

@@ -169,8 +169,12 @@ class _Reader:
             said_of[label] = said.get(label, Entry())
             method, read = METHODS[name], {}
             found_later = [method.size_option] if "match" in given and method.size_option else []
-            model = optional_fields(method.options, found_later)
-            yield from read_into(label, ("methods", label), model, options_of(given), read, partly=False)
+            for key in method.finds:
+                if key in given:
+                    yield f"methods.{label}.{key}: found from the backbone that `like` names; leave it out"
+            model, own = optional_fields(method.options, [*found_later, *method.finds]), options_of(given)
+            own = {key: value for key, value in own.items() if key not in method.finds}
+            yield from read_into(label, ("methods", label), model, own, read, partly=False)
             entries |= {label: (name, found) for label, found in read.items()}
 
     def _tune(self, annotation: Any) -> Iterator[str]:

@@ -15,6 +15,8 @@ from kind.evaluation.complexity import count_parameters
 from kind.methods import METHODS
 from kind.models.factorized import factorized_layers
 
+COMPONENTS = dict.fromkeys(("q", "k", "v", "o", "in", "out"), 12 + 4 * len(SEEN))
+
 
 def drawn_by(name, starts, **given):
     method = METHODS[name]
@@ -60,13 +62,13 @@ def test_a_pruned_model_has_the_size_of_the_recombined_one(starts):
     for share in (0.5, 0.25):
         recombined = numbers_in_components(drawn_by("recombined", starts, share=share))
         dense = count_parameters(start_of("svd-pruned", starts).model)
-        pruned = drawn_by("svd-pruned", starts, share=share, num_learngenes=12, num_tailors=4)
+        pruned = drawn_by("svd-pruned", starts, share=share, components=COMPONENTS)
         matrices = 2 * (4 * 32 * 32 + 2 * 4 * 32 * 32)
         assert abs(count_parameters(pruned) - dense + matrices - recombined) < 5 * 32 + 1, share
 
 
 @pytest.mark.parametrize("name, given", [
-    ("recombined", {"share": 0.5}), ("svd-pruned", {"share": 0.5, "num_learngenes": 12, "num_tailors": 4})
+    ("recombined", {"share": 0.5}), ("svd-pruned", {"share": 0.5, "components": COMPONENTS})
 ])  # fmt: skip
 def test_labels_are_the_rows_of_pre_training(starts, name, given):
     path = starts.of(METHODS[name].start)

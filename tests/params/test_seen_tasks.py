@@ -7,7 +7,7 @@ import pytest
 from kind import recipes
 
 SEEN = {"data": "digits", "classes": [2, 0], "seen": True}
-PRUNED = {"method": "svd-pruned", "share": 0.5, "num_learngenes": 20, "num_tailors": 4}
+PRUNED = {"method": "svd-pruned", "share": 0.5}
 BOTH = {"tasks.seen": SEEN, "methods.recombined": {"share": 0.5}, "methods.pruned": PRUNED}
 
 
@@ -27,6 +27,27 @@ def test_on_a_task_of_seen_classes_nothing_is_trained(load):
     before = recipes.finetune(experiment, "seen", "recombined", 0)
     assert recipes.finetune(load(**{"finetune.batch_size": 4}), "seen", "recombined", 0) == before
     assert recipes.finetune(load(**{"methods.recombined": {"share": 0.25}}), "seen", "recombined", 0) != before
+
+
+def test_a_pruned_model_is_as_large_as_one_recombined_from_the_backbone_that_it_names(load):
+    uneven = {
+        "form": "kind", "num_learngenes": 20, "num_tailors": 4, "ranks": {"q": {"num_learngenes": 10}},
+        "class_tailors": {"2": 6}, "groups": {"some": {"classes": [1, 2], "num_tailors": 3}}, "overcomplete": True,
+    }  # fmt: skip
+    experiment = load(**BOTH, **{"backbones.uneven": uneven, "methods.other": PRUNED | {"like": "uneven"}})
+    six = ("q", "k", "v", "o", "in", "out")
+    assert experiment.method_options("pruned", "seen").components == dict.fromkeys(six, 20 + 2 * 4)
+    expected = dict.fromkeys(six, 20 + 6 + 4 + 3) | {"q": 10 + 6 + 4 + 3}
+    assert experiment.method_options("other", "seen").components == expected
+
+
+def test_a_pruned_run_depends_on_the_sizes_of_that_backbone_and_not_on_its_name(load):
+    digest = recipes.finetune(load(**BOTH), "seen", "pruned", 0)
+    alike = {"backbones.kind.start": "dense", "backbones.kind.null_gate": "true_class"}
+    assert recipes.finetune(load(**alike), "seen", "pruned", 0) == digest
+    named = {"backbones.twin": {"form": "kind", "num_learngenes": 20, "num_tailors": 4}, "methods.pruned.like": "twin"}
+    assert recipes.finetune(load(**named), "seen", "pruned", 0) == digest
+    assert recipes.finetune(load(**{"backbones.twin.num_tailors": 3}), "seen", "pruned", 0) != digest
 
 
 def test_other_tasks_do_not_know_of_it(load):
@@ -61,6 +82,13 @@ def test_trials_and_matched_sizes_pass_it_by(load):
      "methods.recombined.backbone: 'dense' is of form dense, but recombined needs form kind"),
     ({"methods.pruned.backbone": "kind"},
      "methods.pruned.backbone: 'kind' is of form kind, but svd-pruned needs form dense"),
+    ({"methods.pruned.like": "kin"},
+     "methods.pruned.like: no backbone 'kin' (did you mean 'kind'?); backbones: dense, kind"),
+    ({"methods.pruned.like": "dense"},
+     "methods.pruned.like: 'dense' is of form dense, but its size is to be that of a recombined model, which needs form "
+     "kind"),
+    ({"methods.pruned.components": {"q": 3}},
+     "methods.pruned.components: found from the backbone that `like` names; leave it out"),
     ({"methods.recombined.learning_rate": 0.1},
      "methods.recombined: the method trains nothing, so that learning_rate has no meaning; leave it out"),
     ({"methods.pruned.objective": "diff-tuning"},

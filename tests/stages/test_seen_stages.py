@@ -25,7 +25,7 @@ METHODS = {
     "full": {},
     "recombined": {"share": 1.0},
     "recombined-50": {"method": "recombined", "share": 0.5},
-    "pruned-50": {"method": "svd-pruned", "share": 0.5, "num_learngenes": 20, "num_tailors": 4},
+    "pruned-50": {"method": "svd-pruned", "share": 0.5},
 }
 
 
