@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -10,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from kind.methods import METHODS
 from kind.models.presets import PRESETS, Preset
-from kind.params.ablations import MEASURED, Ablation, Settings, Value, axis_value, settings_of
+from kind.params.ablations import MEASURED, Ablation, Settings, Value, axis_value, family_of, settings_of
 from kind.params.analyses import Analyses
 from kind.params.backbones import Backbone
 from kind.params.compute import Compute
@@ -226,8 +227,13 @@ class Experiment(Section):
         for name, one in self.ablations.items():
             asked = one.axis is not None and one.axis not in MEASURED
             values = {label: self.axis_value(label, one.axis) for label in one.entries} if asked else {}
-            found.append(settings_of(name, one, values))
+            measured = {label: self._family(label) for label in one.entries} if one.axis in MEASURED else {}
+            backbones = frozenset(map(self.backbone_of, one.entries))
+            found.append(replace(settings_of(name, one, values), families=measured, backbones=backbones))
         return found
+
+    def _family(self, label: str) -> tuple[str, ...]:
+        return family_of(self.method_name(label), self.method_options(label, self.tasks_of(label)[0]))
 
     def training(self, task: str) -> Finetune:
         """Settings of the runs on a task: trials may be shorter, and on classes of pre-training nothing is trained."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator
 
+from kind.methods import METHODS
 from kind.params.messages import nearest, show, some
 from kind.params.ranks import repeated
 from kind.params.types import Section
@@ -47,12 +48,18 @@ class Ablation(Section):
 
 @dataclass(frozen=True)
 class Settings:
-    """An ablation with what each entry stands for: a value on the axis or words; None: itself, or what is measured."""
+    """An ablation with what each entry stands for: a value on the axis or words; None: itself, or what is measured.
+
+    families: of each entry its method and what is chosen of it beside numbers, for plots by what is measured.
+    backbones: those that entries start from.
+    """
 
     name: str
     axis: str | None
     base: str
     values: Mapping[str, Value | None]
+    families: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    backbones: frozenset[str | None] = frozenset()
 
     @property
     def measured(self) -> str | None:
@@ -83,6 +90,12 @@ def axis_value(axis: str, options: BaseModel, finetune: BaseModel | None, backbo
     if not found and axis in getattr(backbone, "may_be_none", ()) and backbone in places:
         return "none"  # which is a choice of its own: a start from nothing
     return _as_value(found[0]) if found else None
+
+
+def family_of(method: str, options: BaseModel) -> tuple[str, ...]:
+    """The same for entries that differ in numbers alone: the method, then `option=choice`s."""
+    choices = {key: value for key, value in options.model_dump().items() if isinstance(value, str | bool)}
+    return method, *(f"{key}={_as_value(value)}" for key, value in choices.items())
 
 
 def _field(place: BaseModel | None, name: str) -> Any:
@@ -149,8 +162,14 @@ def _axis_problems(where: str, ablation: Ablation, valid: Mapping[str, Any]) -> 
     for label in dict.fromkeys(ablation.entries):
         if label not in methods:
             continue  # said already
-        _, options = methods[label]
+        name, options = methods[label]
         backbone = (valid.get("backbones") or {}).get(getattr(options, "backbone", None))
+        if getattr((valid.get("entries") or {}).get(label), "match", None) and axis == METHODS[name].size_option:
+            yield (
+                f"{where}.axis: {axis} of {label} is no value of the file, `match` finds it for each task; use words "
+                "in the place of the axis (entries: {ENTRY: words})"
+            )
+            continue
         value = axis_value(axis, options, valid.get("finetune"), backbone)
         if value is not None:
             found.setdefault(value, []).append(label)

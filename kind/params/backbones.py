@@ -112,7 +112,6 @@ class KindBackbone(Section):
         soft = SoftGating(tuple(self.gate_hidden), self.gate_scale, embedding_size)
         return replace(common, num_tailors=0, groups=everyone, soft=soft)
 
-
     def components(self, seen_classes: Sequence[str], classes: Sequence[str]) -> dict[str, int]:
         """Of each kind of matrix: learngenes, and the tailors of these classes among those of pre-training."""
         kept = self.factorization(seen_classes).select([seen_classes.index(name) for name in classes])

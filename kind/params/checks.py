@@ -214,8 +214,8 @@ class Checks:
             yield f"methods.{label}.like: no backbone {like!r}{nearest(like, names)}; backbones: {_listed(names)}"
         elif like in self.backbones and self.backbones[like].given_to != "kind":
             yield (
-                f"methods.{label}.like: {like!r} is of form {self.backbones[like].given_to}, but its size is to be that "
-                "of a recombined model, which needs form kind"
+                f"methods.{label}.like: {like!r} is of form {self.backbones[like].given_to}, but its size is to be "
+                "that of a recombined model, which needs form kind"
             )
 
     def _method_problems(self) -> Iterator[str]:

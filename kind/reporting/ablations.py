@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from kind.reporting.comparisons import (
     with_mark_explained,
 )
 from kind.reporting.distances import better_side, differences
-from kind.reporting.labels import Style, in_sentence, metric_label
+from kind.reporting.labels import Style, in_sentence, method_styles, metric_label
 from kind.reporting.plots import Plot, Series, trade_off_plot
 from kind.reporting.runs import RunRecord, number
 from kind.reporting.setting_plots import choices_plot, numbers_plot
@@ -72,9 +72,10 @@ def about(one: Settings) -> str:
     """What is compared, in a line."""
     entries = f"{len(one.values)} entries"
     if one.measured:
-        return f"{entries} by {one.axis.replace('_', ' ')}, as measured; compared with {one.base}."
+        drawn = "Colours are those of methods; a thin line joins entries that differ in numbers alone."
+        return f"{entries} by {one.axis.replace('_', ' ')}, as measured; compared with {one.base}. {drawn}"
     if one.axis:
-        return f"{entries} that differ in {one.axis}; compared with {one.base}."
+        return f"{entries} grouped by {one.axis}; compared with {one.base}."
     return f"{entries}; compared with {one.base}."
 
 
@@ -86,8 +87,9 @@ def ablation_table(
     sizes = ("trainable", "deployed", "deployed_macs" if _is_known(runs, "deployed_macs") else "macs")
     columns = [Column(name, marked(name, runs), name, directions[name]) for name in metrics]
     if paired := len(seeds) > 1:
-        columns.append(Column(f"{primary}.difference", f"{marked(primary, runs)} − {one.base}", primary))
-        columns += [Column(f"{primary}.{end}", words, "95 % interval") for end, words in ENDS.items()]
+        apart = Column(f"{primary}.difference", f"{marked(primary, runs)} − {one.base}", primary, together=True)
+        columns.append(apart)
+        columns += [Column(f"{primary}.{end}", words, "95 % interval", together=True) for end, words in ENDS.items()]
     columns += cost_columns(runs, sizes)
     rows = []
     for label in one.values:
@@ -101,10 +103,19 @@ def ablation_table(
     if paired:
         caption += (
             f" Differences to {one.base} are of the two runs with the same seed; the 95 % interval is Student's for "
-            f"their mean: how far other training seeds would move it. {better_side(one.base, runs, [primary])}"
+            f"their mean: {_moved_by(runs, one)}. {better_side(one.base, runs, [primary])}"
         )
     table = build_table(f"Ablation {one.name} on {task}", _headings(one), columns, rows, caption)
     return with_mark_explained(table, runs)
+
+
+def _moved_by(runs: Sequence[RunRecord], one: Settings) -> str:
+    """What the interval says of a difference, and what it does not."""
+    trained = any(run.final_step for run in runs)
+    said = f"how far {'other fine-tuning seeds' if trained else 'another draw of samples'} would move it"
+    if len(one.backbones) > 1:
+        said += "; backbones have one seed each, so that how far another pre-training would is not in it"
+    return said
 
 
 def _headings(one: Settings) -> tuple[str, ...]:
@@ -124,18 +135,17 @@ def _to_base(runs: Sequence[RunRecord], label: str, base: str, metric: str) -> V
     if label == base:
         return dict.fromkeys(keys, 0.0)
     found = differences(runs, label, base, [metric])[metric]
-    return dict(zip(keys, (found, *(mean_interval(found) or ())), strict=False))
+    return dict(zip(keys, (found, *(mean_interval(found) or (None, None))), strict=True))
 
 
 def mean_interval(values: Sequence[float | None], share: float = 0.95) -> tuple[float, float] | None:
-    """mean ± t sd / sqrt(n), Student's interval of the mean of those that are there; None for fewer than two."""
+    """mean ± t sd / sqrt(n), Student's interval of the mean; None where one lacks, and for fewer than two."""
     from scipy.special import stdtrit
 
-    present = [value for value in values if value is not None]
-    if len(present) < 2:
+    if None in values or len(values) < 2:
         return None
-    half = float(stdtrit(len(present) - 1, (1 + share) / 2)) * statistics.stdev(present) / math.sqrt(len(present))
-    return statistics.fmean(present) - half, statistics.fmean(present) + half
+    half = float(stdtrit(len(values) - 1, (1 + share) / 2)) * statistics.stdev(values) / math.sqrt(len(values))
+    return statistics.fmean(values) - half, statistics.fmean(values) + half
 
 
 def _is_known(runs: Sequence[RunRecord], key: str) -> bool:
@@ -159,10 +169,13 @@ def _plot(
         f"{task}, {one.name}: {exact_name(metric, runs)}",
     )
     if one.measured:
-        return trade_off_plot(
-            folder, name, [_by_size(runs, label, one.measured, metric, styles[label]) for label in one.values],
-            title, subtitle, in_sentence(COSTS[one.measured][0]),
-        )  # fmt: skip
+        looks = styles | _by_method(one, styles)
+        families: dict[tuple[str, ...], list[str]] = {}
+        for label, family in one.families.items():
+            families.setdefault(family, []).append(label)
+        series = [_by_size(runs, label, one.measured, metric, looks[label]) for label in one.values]
+        size = in_sentence(COSTS[one.measured][0])
+        return trade_off_plot(folder, name, series, title, subtitle, size, joined=[*families.values()])
     found = {
         label: [value for run in select(runs, method=label) if (value := number(run.values.get(metric))) is not None]
         for label in one.values
@@ -174,6 +187,14 @@ def _plot(
     ]
     draw = numbers_plot if one.is_numeric else choices_plot
     return draw(folder, name, settings, base, title, subtitle, one.axis or one.name)
+
+
+def _by_method(one: Settings, styles: Mapping[str, Style]) -> dict[str, Style]:
+    """Entry -> its own mark in the colour of its method."""
+    of_method = method_styles(dict.fromkeys(method for method, *_ in one.families.values()))
+    return {
+        label: replace(styles[label], colour=of_method[method].colour) for label, (method, *_) in one.families.items()
+    }
 
 
 def _by_size(runs: Sequence[RunRecord], label: str, key: str, metric: str, style: Style) -> Series:

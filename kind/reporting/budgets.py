@@ -1,4 +1,4 @@
-"""The methods of a finished experiment within a budget: of steps, of trainable parameters, of training time."""
+"""The methods of a finished experiment within a budget: of steps, of parameters, of training time."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ TRIALS_APART = "Costs are those of the runs alone: trials of learning rates are 
 
 @dataclass(frozen=True)
 class Budget:
-    """At most so many; None: any number."""
+    """At most so many; None: any number.  parameters: see `counted`."""
 
     steps: int | None = None
     parameters: int | None = None
     seconds: float | None = None
 
-    def allows(self, run: RunRecord, step: int) -> bool:
+    def allows(self, run: RunRecord, step: int, size: str = "trainable") -> bool:
         steps = step * int(run.part("training").get("num_runs", 1))  # a soup is made of so many
-        used = {"steps": steps, "parameters": trainable(run), "seconds": seconds_of(run, step)}
+        used = {"steps": steps, "parameters": SIZES[size](run), "seconds": seconds_of(run, step)}
         given = {key: limit for key in used if (limit := getattr(self, key)) is not None}
         return all(used[key] is not None and used[key] <= limit for key, limit in given.items())
 
-    def phrase(self) -> str:
+    def phrase(self, size: str = "trainable") -> str:
         limits = (
-            (self.steps, "steps", "{:,}"), (self.parameters, "trainable parameters", "{:,}"),
+            (self.steps, "steps", "{:,}"), (self.parameters, f"{size} parameters", "{:,}"),
             (self.seconds, "s of training", "{:g}"),
         )  # fmt: skip
         return ", ".join(f"{form.format(limit)} {what}" for limit, what, form in limits if limit is not None)
@@ -48,7 +48,10 @@ class Budget:
 
 @dataclass(frozen=True)
 class Standing:
-    """A method's last point within the budget: means over seeds; `step` is None where it has none."""
+    """A method's last point within the budget: means over seeds; `step` is None where it has none.
+
+    counted: which parameters count: the trainable ones, or the deployed ones on a task on which nothing is trained.
+    """
 
     task: str
     method: str
@@ -60,6 +63,7 @@ class Standing:
     parameters: float | None = None
     seconds: float | None = None
     indicative: bool = False
+    counted: str = "trainable"
 
 
 def trainable(run: RunRecord) -> float | None:
@@ -68,6 +72,9 @@ def trainable(run: RunRecord) -> float | None:
 
 def deployed(run: RunRecord) -> float | None:
     return number(run.part("parameters").get("deployed"))
+
+
+SIZES = {"trainable": trainable, "deployed": deployed}
 
 
 def seconds_of(run: RunRecord, step: int) -> float | None:
@@ -84,8 +91,9 @@ def standings(runs: Sequence[RunRecord], budget: Budget, metric: str | None = No
     for task in dict.fromkeys(run.task for run in runs):
         of_task = select(runs, task=task)
         name = _metric(task, of_task, metric)
+        size = "trainable" if any(run.final_step for run in of_task) else "deployed"
         found = [
-            _standing(task, method, name, select(of_task, method=method), budget)
+            _standing(task, method, name, select(of_task, method=method), budget, size)
             for method in dict.fromkeys(run.method for run in of_task)
         ]
         sign = -1 if direction_of(of_task, name) == "higher" else 1
@@ -114,11 +122,13 @@ def direction_of(runs: Sequence[RunRecord], name: str) -> str | None:
     return next(directions, None)
 
 
-def _standing(task: str, method: str, name: str, runs: Sequence[RunRecord], budget: Budget) -> Standing:
+def _standing(task: str, method: str, name: str, runs: Sequence[RunRecord], budget: Budget, size: str) -> Standing:
     """The last step that is within the budget for every seed."""
-    steps = [step for step in runs[0].curve if all(step in run.curve and budget.allows(run, step) for run in runs)]
+    steps = [
+        step for step in runs[0].curve if all(step in run.curve and budget.allows(run, step, size) for run in runs)
+    ]
     if not steps:
-        return Standing(task, method, name)
+        return Standing(task, method, name, counted=size)
     step = max(steps)
     values = [value for run in runs if (value := number(run.curve[step].get(name))) is not None]
     return Standing(
@@ -129,9 +139,10 @@ def _standing(task: str, method: str, name: str, runs: Sequence[RunRecord], budg
         statistics.fmean(values) if values else None,
         statistics.stdev(values) if len(values) > 1 else None,
         len(values),
-        _mean(trainable(run) for run in runs),
+        _mean(SIZES[size](run) for run in runs),
         _mean(seconds_of(run, step) for run in runs),
         name in indicative(runs),
+        size,
     )
 
 
@@ -143,13 +154,14 @@ def _mean(values: Iterator[float | None]) -> float | None:
 def as_text(found: Sequence[Standing], direction: str | None, budget: Budget) -> str:
     """The standings of one task as lines for a terminal."""
     first = found[0]
-    limits = budget.phrase()
+    limits = budget.phrase(first.counted)
     title = f"{first.task}: {metric_label(first.metric).with_arrow(direction)}, {first.metric}"
     title += f"; at most {limits}" if limits else "; no limits"
+    title += "" if first.counted == "trainable" else "; nothing is trained: parameters are the deployed ones"
     title += INDICATIVE_ONLY if any(one.indicative for one in found) else ""
     inside = [one for one in found if one.step is not None]
     decimals = decimals_for(one.mean for one in inside if one.mean is not None)
-    rows = [("method", "value", "seeds", "step", "trainable", "seconds")]
+    rows = [("method", "value", "seeds", "step", first.counted, "seconds")]
     rows += [_row(one, decimals) for one in inside]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(_aligned(row, widths)).rstrip() for row in rows] if inside else []

@@ -188,9 +188,14 @@ def cost_table(
                 rows.append(((task, method) if by_task else (method,), method, cost_values(chosen)))
     devices = ", ".join(dict.fromkeys(str(run.cost.get("device", "unknown")) for run in runs))
     steps = ", ".join(dict.fromkeys(f"{run.final_step:,}" for run in runs if run.final_step))
-    what = f"Training of {steps} steps" if steps else "Nothing is trained;"
+    trained = {run.task for run in runs if run.final_step}
+    idle = [task for task in dict.fromkeys(run.task for run in runs) if task not in trained]
+    what = f"Training of {steps} steps" if steps else "Nothing is trained: times and memory are of making the model,"
+    rest = (
+        f" On {', '.join(idle)} nothing is trained: times and memory are of making the model." if steps and idle else ""
+    )
     caption = (
-        f"{seeds_phrase(seeds)} {what} on: {devices}. MACs: multiply-accumulates of one forward "
+        f"{seeds_phrase(seeds)} {what} on: {devices}.{rest} MACs: multiply-accumulates of one forward "
         "pass for one image, of a gated model its active components. Memory is the GPU's, or on a CPU the whole "
         "process's, libraries included. Times add up over resumes and depend on the machine and its load. Nothing here "
         "is ranked."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from kind.reporting.labels import (
     metric_label,
     plain,
     settings,
+    short_count,
 )
 from kind.reporting.page_facts import backbone_facts, provenance_facts, warnings
 from kind.reporting.plots import HEIGHT, WIDTH, Plot
@@ -77,6 +79,11 @@ class Page:
     def folded(self) -> bool:
         """Whether tasks are too many to be read one after another."""
         return len(self.sections) > MANY_TASKS
+
+    @property
+    def has_holes(self) -> bool:
+        """Whether some methods do not run on some tasks."""
+        return any(len({run.method for run in section.runs}) < len(self.methods) for section in self.sections)
 
     @property
     def runs(self) -> list[RunRecord]:
@@ -190,15 +197,25 @@ def findings(page: Page) -> list[str]:
         if column.direction not in ARROWS or len(ranked) < 2:
             continue
         (first, best), (second, following) = ranked[:2]
+        sizes = {method: _size_on(page, column.key, method) for method in (first, second)}
         words = in_sentence(metric_label(column.name).words)
         extreme = "lowest" if column.direction == "lower" else "highest"
-        line = f"{column.key}: {first} has the {extreme} {words}, {_spelled(best)}; "
-        line += f"next is {second}, {_spelled(following)}"
+        line = f"{column.key}: {first} has the {extreme} {words}, {_spelled(best)}{sizes[first]}; "
+        line += f"next is {second}, {_spelled(following)}{sizes[second]}"
         if best.std is not None and following.std is not None:
             apart = abs(best.mean - following.mean) > best.std + following.std
             line += "" if apart else ", a difference within the spread of the seeds"
         lines.append(f"{line}.")
     return lines
+
+
+def _size_on(page: Page, task: str, method: str) -> str:
+    """The deployed size in brackets, where nothing is trained: what is best there may only be larger."""
+    runs = [run for run in page.runs if run.task == task]
+    found = [number(run.part("parameters").get("deployed")) for run in runs if run.method == method]
+    if any(run.final_step for run in runs) or not found or None in found:
+        return ""
+    return f" ({short_count(statistics.fmean(found))} parameters)"
 
 
 def _spelled(cell: Cell) -> str:
@@ -227,7 +244,7 @@ def caveats(page: Page) -> list[str]:
     )
     if any(flatten(run.part("protocol")).get("reference.set") == "validation" for run in page.runs):
         lines.append("The reference images are validation images: these numbers select settings and are no results.")
-    closed = sorted({run.method for run in page.runs if _contrasts_with_the_past(run)})
+    closed = sorted({run.method for run in page.runs if run.final_step and _contrasts_with_the_past(run)})
     if closed:
         lines.append(
             f"{', '.join(closed)}: a dropped label closes all tailors, so that guidance contrasts the task with what "

@@ -112,9 +112,18 @@ def line_plot(
 
 
 def trade_off_plot(
-    folder: Path, name: str, series: Sequence[Series], title: str, subtitle: str, cost: str
+    folder: Path,
+    name: str,
+    series: Sequence[Series],
+    title: str,
+    subtitle: str,
+    cost: str,
+    joined: Sequence[Sequence[str]] = (),
 ) -> Plot | None:
-    """Quality (y) against a cost (x, log): the mean as a large mark, each seed as a small one."""
+    """Quality (y) against a cost (x, log): the mean as a large mark, each seed as a small one.
+
+    joined: labels of series whose means a thin line joins, in order of their costs.
+    """
     series = [one for one in series if any(one.seeds)]
     if not series:
         return None
@@ -127,6 +136,10 @@ def trade_off_plot(
             axes.scatter(*zip(*each, strict=True), s=9, color=one.style.colour, alpha=0.5, linewidth=0, zorder=3)
             axes.scatter([x], [y], s=52, color=one.style.colour, marker=one.style.marker, edgecolor=PAPER,
                          linewidth=0.8, zorder=4)  # fmt: skip
+        for group in joined:
+            means = sorted((place, one.style.colour) for one, place in points if one.label in group)
+            if len(means) > 1:
+                axes.plot(*zip(*(place for place, _ in means), strict=True), color=means[0][1], linewidth=0.9, zorder=2)
         xs = [x for _, (x, _) in points]
         if min(xs) > 0:
             axes.set_xscale("log")

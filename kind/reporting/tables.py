@@ -18,7 +18,8 @@ from kind.reporting.runs import number
 class Column:
     """key: the name in CSV; words: what people read; name: the exact metric name under it.
 
-    exact: a count that seeds do not move (its spread is shown only if there is one); divide_by: display unit.
+    exact: a count that seeds do not move (its spread is shown only if there is one); divide_by: display unit;
+    together: columns of a table that say it are rounded alike.
     """
 
     key: str
@@ -28,6 +29,7 @@ class Column:
     exact: bool = False
     unit: str = ""
     divide_by: float = 1.0
+    together: bool = False
 
     @property
     def heading(self) -> str:
@@ -86,11 +88,15 @@ def build_table(
     A value that is null or not finite is left out of the mean; the cell then says how many seeds it stands for, and
     is not marked as best.  Values that read alike are marked alike.
     """
+    summaries = [[_summary(values.get(column.key, ())) for _, _, values in rows] for column in columns]
+    means = [
+        [cell.mean / column.divide_by for cell in cells if cell.mean is not None]
+        for column, cells in zip(columns, summaries, strict=True)
+    ]
+    common = [mean for column, own in zip(columns, means, strict=True) if column.together for mean in own]
     by_column = []
-    for column in columns:
-        cells = [_summary(values.get(column.key, ())) for _, _, values in rows]
-        means = [cell.mean / column.divide_by for cell in cells if cell.mean is not None]
-        decimals = decimals_for(means)
+    for column, cells, own in zip(columns, summaries, means, strict=True):
+        decimals = decimals_for(common if column.together else own)
         by_column.append(_mark_best([_with_text(cell, column, decimals) for cell in cells], column.direction))
     records = [
         Row(labels, [cells[place] for cells in by_column], method) for place, (labels, method, _) in enumerate(rows)

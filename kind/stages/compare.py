@@ -1,8 +1,9 @@
-"""Print each method's last evaluated point within a budget of steps, trainable parameters or training time, best first.
+"""Print each method's last evaluated point within a budget of steps, parameters or training time, best first.
 
 Points are those of the curves (evaluation.curve and the end), means over seeds; a point counts when it is within the
-budget for every seed.  Times are known of whole runs only: a point has its share, by steps.  Reads the results that are
-there and writes nothing but the CSV file.
+budget for every seed.  Parameters are the trainable ones, or the deployed ones on tasks on which nothing is trained.
+Times are known of whole runs only: a point has its share, by steps.  Reads the results that are there and writes
+nothing but the CSV file.
 """
 
 from __future__ import annotations
@@ -19,7 +20,12 @@ EXAMPLE = "python -m kind compare --experiment smoke --steps 50 --parameters 200
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_shared_arguments(parser, recipe=False)
     parser.add_argument("--steps", type=_whole, metavar="N", help="at most so many training steps")
-    parser.add_argument("--parameters", type=_whole, metavar="N", help="at most so many trainable parameters")
+    parser.add_argument(
+        "--parameters",
+        type=_whole,
+        metavar="N",
+        help="at most so many trainable parameters (deployed ones where nothing is trained)",
+    )
     parser.add_argument("--seconds", type=_positive, metavar="S", help="at most so much training time")
     parser.add_argument("--metric", metavar="NAME", help="fd, sfd, kd, precision ... (default: the report's first)")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the table there too")

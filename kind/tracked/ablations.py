@@ -91,12 +91,24 @@ class Ablations:
             ended=max(times, default=started),
             tags={"experiment": self.experiment.name, "stage": "ablation", "task": task, "ablation": axis,
                   f"ablation.{one.name}": axis},
-            description=f"`{axis}` over {', '.join(one.values)}. Its children are the runs. Means over seeds "
+            description=f"`{axis}` over {', '.join(one.values)}. {self._children(one)} Means over seeds "
             "are in the table among its artifacts" + (f", and `by_{axis}/...` draws them." if whole else "."),
             params=params | ({"values": as_text([*given.values()])} if given else {}),
             points=points,
             tables={"tables/settings.json": (digest(rows), lambda: rows)} if rows else {},
         )  # fmt: skip
+
+    def _children(self, one: Settings) -> str:
+        """Where its runs are: entries that an earlier ablation names too lie under that one's parent."""
+        first = {label: other.name for other in reversed(self.experiment.ablation_settings) for label in other.values}
+        own, seeds = [label for label in one.values if first[label] == one.name], len(self.experiment.seeds)
+        if len(own) == len(one.values):
+            return "Its children are the runs."
+        others = ", ".join(dict.fromkeys(first[label] for label in one.values if label not in own))
+        found = f"tags.\"ablation.{one.name}\" = '{_axis(one)}' and tags.stage = 'evaluate'"
+        of_all = f"{len(own) * seeds or 'None'} of its {len(one.values) * seeds} runs"
+        are = "is its child" if len(own) * seeds == 1 else "are its children"
+        return f"{of_all} {are}; the others lie under {others}. `{found}` finds all."
 
     def _rows(self, task: str, one: Settings) -> Rows:
         """A row a setting: means over seeds of the metrics that all its seeds have, and of a size on the axis."""

@@ -85,8 +85,8 @@ def test_trials_and_matched_sizes_pass_it_by(load):
     ({"methods.pruned.like": "kin"},
      "methods.pruned.like: no backbone 'kin' (did you mean 'kind'?); backbones: dense, kind"),
     ({"methods.pruned.like": "dense"},
-     "methods.pruned.like: 'dense' is of form dense, but its size is to be that of a recombined model, which needs form "
-     "kind"),
+     "methods.pruned.like: 'dense' is of form dense, but its size is to be that of a recombined model, which needs "
+     "form kind"),
     ({"methods.pruned.components": {"q": 3}},
      "methods.pruned.components: found from the backbone that `like` names; leave it out"),
     ({"methods.recombined.learning_rate": 0.1},
