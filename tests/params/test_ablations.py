@@ -103,6 +103,16 @@ def test_entries_may_stand_for_themselves_or_for_words(load):
     assert by_name["size"].measured == "deployed" and not by_name["size"].is_numeric
 
 
+def test_entries_of_a_family_differ_in_numbers_alone(load):
+    methods = VARIANTS["methods"] | {"more": {"method": "kind", "num_tailors": 3}}
+    entries = ["kind", "more", "zero", "svd", "divgate"]
+    size = {"axis": "deployed_parameters", "entries": entries}
+    (one,) = load(**VARIANTS | {"methods": methods}, ablations={"size": size}).ablation_settings
+    same = {label for label in entries if one.families[label] == one.families["kind"]}
+    assert same == {"kind", "more"} and one.families["divgate"][0] == "divgate"
+    assert one.backbones == {"kind", "kind-svd", "kind-soft"}
+
+
 FORM = "expected a list of methods entries, or a mapping of such entries to words for each, found"
 MISTAKES = [
     ({"entries": ["lora-r2", "lorra"]}, "ranks.entries: no method entry 'lorra' (did you mean 'lora'?); "),
@@ -132,6 +142,15 @@ MISTAKES = [
 @pytest.mark.parametrize("changes, line", MISTAKES, ids=[str(changes) for changes, _ in MISTAKES])
 def test_a_mistake_names_its_place_and_what_is_allowed(complain, changes, line):
     assert f"  1. ablations.{line}" in complain(**ablation(**changes))
+
+
+def test_a_size_that_is_found_for_each_task_is_no_place_on_an_axis(complain):
+    methods = METHODS | {"lora-same": {"method": "lora", "match": "kind"}}
+    message = complain(methods=methods, ablations={"ranks": RANKS | {"entries": ["lora", "lora-same"]}})
+    assert (
+        "1. ablations.ranks.axis: rank of lora-same is no value of the file, `match` finds it for each task; use words "
+        "in the place of the axis (entries: {ENTRY: words})\n"
+    ) in message
 
 
 def test_a_mistake_in_an_entry_is_told_once(complain):

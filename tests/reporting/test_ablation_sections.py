@@ -7,6 +7,7 @@ import html.parser
 import math
 import re
 import statistics
+from dataclasses import replace
 
 import pytest
 import synthetic_experiment as synthetic
@@ -92,9 +93,9 @@ def test_differences_are_to_the_base_and_seed_by_seed(experiment, finished, name
         assert found == pytest.approx([mean, mean - half, mean + half]) and (row["entry"] != base or found == [0] * 3)
 
 
-def test_an_interval_needs_two_values():
-    assert mean_interval([1.0, None]) is None
-    assert mean_interval([1.0, None, 3.0]) == pytest.approx((2 - 12.706204736, 2 + 12.706204736))
+def test_an_interval_needs_two_values_and_all_of_them():
+    assert mean_interval([1.0]) is None and mean_interval([1.0, None, 3.0]) is None
+    assert mean_interval([1.0, 3.0]) == pytest.approx((2 - 12.706204736, 2 + 12.706204736))
 
 
 def test_words_stand_before_entries_and_entries_alone_need_none(finished):
@@ -157,8 +158,8 @@ def test_the_page_has_a_section_with_all_of_them(finished):
     assert len(set(shape.widths[:4])) == 1  # rows of the first table are as wide as its head
 
 
-def sections(experiment, output, ablations, seeds=SEEDS):
-    runs = load_runs(experiment, TASKS, METHODS, seeds)
+def sections(experiment, output, ablations, seeds=SEEDS, change=lambda run: run):
+    runs = [change(run) for run in load_runs(experiment, TASKS, METHODS, seeds)]
     return ablation_sections(ablations, runs, output, method_styles(METHODS), seeds, HEADLINE)
 
 
@@ -172,3 +173,61 @@ def test_one_seed_has_no_differences_and_no_spread(experiment, tmp_path):
     row = rows(tmp_path, "tailors")[0]
     assert float(row[f"{FD}.mean"]) == values(experiment, "many")[0] and not [key for key in row if "difference" in key]
     assert "One seed (0)" in section.tables[0].caption and "Difference" not in section.tables[0].caption
+
+
+def without(metric, method, seed):
+    """Runs as they are, but for one value."""
+
+    def change(run):
+        if (run.method, run.seed) != (method, seed):
+            return run
+        return replace(run, metrics=run.metrics | {"values": {**run.values, metric: None}})
+
+    return change
+
+
+def test_ends_are_empty_where_a_seed_has_no_difference(experiment, tmp_path):
+    (section,) = sections(experiment, tmp_path, ABLATIONS[:1], change=without(FD, "few", 1))
+    many, few, _ = rows(tmp_path, "tailors")
+    assert (
+        few[f"{FD}.difference.n"] == "2" and few[f"{FD}.difference_low.mean"] == few[f"{FD}.difference_high.mean"] == ""
+    )
+    assert many[f"{FD}.difference_low.mean"] != ""
+    texts = [[cell.mean_text for cell in row.cells] for row in section.tables[0].rows]
+    place = [column.key for column in section.tables[0].columns].index(f"{FD}.difference_low")
+    assert texts[1][place : place + 2] == ["", ""]
+
+
+def test_a_difference_and_its_ends_have_as_many_decimals(experiment, tmp_path):
+    for section in sections(experiment, tmp_path, ABLATIONS):
+        (table,) = section.tables
+        places = [place for place, column in enumerate(table.columns) if "difference" in column.key]
+        texts = [row.cells[place].mean_text for row in table.rows for place in places]
+        assert len(places) == 3 and len({len(text.partition(".")[2]) for text in texts}) == 1, section.name
+
+
+def untrained(run):
+    return replace(run, metrics=run.metrics | {"final_step": 0})
+
+
+@pytest.mark.parametrize("backbones, change, said", [
+    ({"kind"}, lambda run: run, "how far other fine-tuning seeds would move it. "),
+    ({"kind", "dense"}, lambda run: run, "how far other fine-tuning seeds would move it; backbones have one seed each"),
+    ({"kind"}, untrained, "how far another draw of samples would move it. "),
+    ({"kind", "dense"}, untrained, "how far another draw of samples would move it; backbones have one seed each"),
+])  # fmt: skip
+def test_a_table_says_what_its_intervals_know(experiment, tmp_path, backbones, change, said):
+    one = replace(ABLATIONS[3], backbones=frozenset(backbones))
+    (section,) = sections(experiment, tmp_path, [one], change=change)
+    assert said in section.tables[0].caption
+
+
+def test_by_a_measured_size_entries_of_a_method_have_one_colour_and_a_line(experiment, tmp_path):
+    families = {"kind": ("kind", "a"), "few": ("kind", "a"), "many": ("kind", "b"), "full": ("full",)}
+    (section,) = sections(experiment, tmp_path, [replace(ABLATIONS[4], families=families)])
+    picture = section.plots[0].light
+    colours = {style.colour.lower() for style in method_styles(["kind", "full"]).values()}
+    assert colours <= set(re.findall(r"#[0-9a-f]{6}", picture))
+    others = {style.colour.lower() for style in method_styles(METHODS).values()} - colours
+    assert others and not others & set(re.findall(r"#[0-9a-f]{6}", picture))
+    assert picture.count("stroke-width: 0.9") == 1, "of the two that differ in numbers alone"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import statistics
+from dataclasses import replace
 
 import pytest
 import synthetic_experiment as synthetic
@@ -84,6 +85,22 @@ def test_every_task_is_compared_and_read_as_text(runs):
     assert [line.split()[0] for line in lines[2:4]] == ["kind", "lora"] and " ± " in lines[2] and "24.8 k" in lines[2]
     assert lines[4:] == ["  no point within the budget: full, scratch"]
     assert as_text(first, None, Budget()).splitlines()[0].endswith("; no limits")
+
+
+def untrained(run):
+    return replace(run, metrics=run.metrics | {"final_step": 0, "steps": {"0": run.metrics["steps"]["300"]}})
+
+
+def test_where_nothing_is_trained_deployed_parameters_count(runs):
+    budget = Budget(parameters=200_000)
+    (found,) = standings([untrained(run) for run in runs if run.task == "novel"], budget)
+    assert [(one.method, one.step) for one in found] == [("kind", 0), ("full", None), ("lora", None), ("scratch", None)]
+    assert (found[0].parameters, {one.counted for one in found}) == (187_200, {"deployed"})
+    lines = as_text(found, "lower", budget).splitlines()
+    assert lines[0].endswith(
+        "at most 200,000 deployed parameters; nothing is trained: parameters are the deployed ones"
+    )
+    assert lines[1].split()[4] == "deployed" and "187 k" in lines[2]
 
 
 def test_the_command_prints_the_tables_and_writes_them(tmp_path, capsys, monkeypatch, valid_params):

@@ -335,6 +335,24 @@ def test_choices_words_and_sizes_have_a_table_and_no_curve(make, track, search, 
     assert not [name for name in zero.data.metrics if name.startswith("ablation/")]
 
 
+def test_a_parent_says_which_runs_are_its_children_and_how_the_others_are_found(make, track, search):
+    methods = ABLATION["methods"] | {"lora-r2": {"method": "lora", "rank": 2}}
+    more = {"entries": {"lora-r2": "narrow", "lora": "wide"}}
+    size = {"axis": "trainable_parameters", "entries": ["lora-r4", "lora"]}
+    make(methods=methods, ablations=ABLATION["ablations"] | {"more": more, "size": size}).write_all()
+    track()
+    parents = {run.info.run_name: run for run in search("tags.stage = 'ablation'")}
+    notes = {name: run.data.tags["mlflow.note.content"] for name, run in parents.items()}
+    count = {name: len(search(f"tags.mlflow.parentRunId = '{run.info.run_id}'")) for name, run in parents.items()}
+    assert count == {"novel / lora-rank": 4, "novel / more": 2, "novel / size": 0}
+    assert "Its children are the runs." in notes["novel / lora-rank"]
+    assert "2 of its 4 runs are its children; the others lie under lora-rank. `" in notes["novel / more"]
+    assert "None of its 4 runs are its children; the others lie under lora-rank. `" in notes["novel / size"]
+    for name in ("more", "size"):
+        found = search(notes[f"novel / {name}"].split("`")[3])
+        assert {run.data.tags["method"] for run in found} == {*(more if name == "more" else size)["entries"]}
+
+
 def test_a_changed_ablation_takes_its_children_along(make, track, search):
     make(**ABLATION).write_all()
     track()
