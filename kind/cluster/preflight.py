@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import getpass
+import re
 import shutil
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from kind.cluster import slurm
 
+if TYPE_CHECKING:
+    from kind.params.compute import Compute
+
 SETTINGS = "slurm/config.yaml"
+TRAININGS = ("pretrain", "finetune")  # rules that may train in several processes
 SERVER_PATIENCE = 5.0  # seconds
 LONGEST_PAUSE = 180  # seconds between two looks of the executor at its jobs
 
 
 @dataclass(frozen=True)
 class Request:
-    """What jobs of a rule ask for, at the last attempt in time, at the first in memory.  None: nothing is asked."""
+    """What jobs of a rule ask for at the last attempt.  None: nothing is asked.
+
+    jobs: of Snakemake's, in one of SLURM's; of a group more than one.
+    """
 
     rule: str
     partition: str | None = None
@@ -24,6 +33,7 @@ class Request:
     gpus: int = 0
     minutes: int | None = None
     memory_mb: int | None = None
+    jobs: int = 1
 
 
 def lacking_on_cluster(requests: Iterable[Request], status_command: str | None = None) -> list[str]:
@@ -45,12 +55,30 @@ def lacking_on_cluster(requests: Iterable[Request], status_command: str | None =
     return lines
 
 
+def lacking_for_processes(requests: Iterable[Request], trainings: Iterable[tuple[str, Compute]]) -> list[str]:
+    """Trainings, rules with what the params say of them, in more processes than they get GPUs.  Without any they may
+    be meant for the CPU."""
+    processes: dict[str, int] = {}
+    for rule, compute in trainings:
+        if compute.device != "cpu":
+            processes[rule] = max(processes.get(rule, 0), getattr(compute.processes, rule))
+    return [
+        f"GPUs: {request.rule} ask for {request.gpus}, but compute.processes.{request.rule} is "
+        f"{processes[request.rule]}; set `gpu: {processes[request.rule]}, nodes: 1` in {SETTINGS}"
+        for request in requests
+        if 0 < request.gpus < processes.get(request.rule, 0)
+    ]
+
+
 def lacking_server(uri: str | None) -> list[str]:
-    """An MLflow server that is named and does not answer."""
+    """An MLflow server that is named and does not answer.  A name and password in its address are left out."""
     if not (uri or "").startswith(("http://", "https://")):
         return []
-    import urllib.error  # here, since every job of a cluster imports this file
+    import http.client  # here, since every job of a cluster imports this file
+    import urllib.error
     import urllib.request
+
+    uri = re.sub(r"//[^/?#]*@", "//", uri, count=1)  # it may answer that a password is missing: it answers
 
     try:
         with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=SERVER_PATIENCE):  # noqa: S310  http alone
@@ -59,6 +87,8 @@ def lacking_server(uri: str | None) -> list[str]:
         if error.code < 500:  # it asks for a password, or is another version
             return []
         reason = f"answers {error.code}"
+    except http.client.HTTPException as error:  # an address that is none, an answer that is no HTTP
+        reason = f"does not answer as a server does ({type(error).__name__}: {error})"
     except (OSError, ValueError) as error:  # urllib's own, time-outs
         reason = f"does not answer ({getattr(error, 'reason', None) or error})"
     return [
@@ -102,8 +132,9 @@ def _limits(name: str, asking: list[Request], theirs: list[slurm.Nodes]) -> list
     limits = [nodes.minutes for nodes in theirs]
     longest = None if None in limits else max(limits)
     if longest is not None and (wanting := _above(asking, lambda request: request.minutes, longest)):
+        fewer = ", or fewer runs in a group (group-components)" if any(r.jobs > 1 for r in wanting) else ""
         lines.append(f"time: {_rules(wanting)} ask for up to {max(r.minutes for r in wanting)} minutes, partition "
-                     f"{name} allows {longest:g}; set runtime in {SETTINGS}")  # fmt: skip
+                     f"{name} allows {longest:g}; set runtime in {SETTINGS}{fewer}")  # fmt: skip
     memory = max(nodes.memory_mb for nodes in theirs)
     if wanting := _above(asking, lambda request: request.memory_mb, memory):
         lines.append(f"memory: {_rules(wanting)} ask for up to {max(r.memory_mb for r in wanting)} MB, nodes of "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -49,6 +50,22 @@ class Profile:
         last = 1 + (number(self.content.get("retries")) or 0)
         return [request_of(rule, {**default, **resources}, last) for rule, resources in rules.items()]
 
+    def problems(self) -> list[str]:
+        """Names that Snakemake would take for Python's, and then stop when it plans; a line each."""
+        kinds = {"default-resources": self._mapping("default-resources"), **self._mapping("set-resources")}
+        found = [
+            (key, value)
+            for resources in kinds.values()
+            if isinstance(resources, Mapping)
+            for key, value in resources.items()
+            if isinstance(value, str) and hasattr(builtins, value)
+        ]
+        return [
+            f"{key}: {value} is a name of Python's, and Snakemake takes it for that; write two quotes in {self.path}: "
+            f"{key}: \"'{value}'\""
+            for key, value in dict.fromkeys(found)
+        ]
+
     def _mapping(self, key: str) -> dict[str, Any]:
         found = self.content.get(key) or {}
         if not isinstance(found, Mapping):
@@ -74,9 +91,9 @@ def read_profile(name: str) -> Profile:
 def request_of(rule: str, resources: Mapping[str, Any], last_attempt: int = 1) -> Request:
     """A rule's resources, from a profile or evaluated by Snakemake, as what it asks of SLURM.
 
-    Time is that of the last attempt: SLURM lets a job wait for ever that asks for more than its partition gives.
+    Of the last attempt: SLURM lets a job wait for ever that asks for more than its partition gives.
     """
-    named = {key: resources.get(f"slurm_{key}") for key in ("partition", "account")}
+    named = {key: unquoted(resources.get(f"slurm_{key}")) for key in ("partition", "account")}
     in_gres = re.search(r"\bgpu(?::[^:,]+)?:(\d+)", str(resources.get("gres") or ""))
     gpus = next((number(found) for key in ("gpu", "gpus") if (found := resources.get(key)) is not None), None)
     return Request(
@@ -84,8 +101,14 @@ def request_of(rule: str, resources: Mapping[str, Any], last_attempt: int = 1) -
         **{key: str(value) if value else None for key, value in named.items()},
         gpus=gpus or (int(in_gres[1]) if in_gres else 0),
         minutes=number(resources.get("runtime"), last_attempt),
-        memory_mb=number(resources.get("mem_mb")),
+        memory_mb=number(resources.get("mem_mb"), last_attempt),
     )
+
+
+def unquoted(value: Any) -> Any:
+    """A text that is quoted once more, so that Snakemake takes it for one."""
+    found = re.fullmatch(r"(['\"])(.*)\1", value) if isinstance(value, str) else None
+    return found[2] if found else value
 
 
 def number(value: Any, attempt: int = 1) -> int | None:

@@ -10,7 +10,7 @@ import argparse
 import os
 from pathlib import Path
 
-from kind.cluster.preflight import lacking_on_cluster, lacking_server
+from kind.cluster.preflight import TRAININGS, lacking_for_processes, lacking_on_cluster, lacking_server
 from kind.cluster.profile import read_profile
 from kind.data.sources import SOURCES
 from kind.errors import UserError
@@ -41,7 +41,10 @@ def run(arguments: argparse.Namespace) -> None:
     profile = None if arguments.profile is None else read_profile(arguments.profile)
     lacking = [line for experiment in experiments.values() for line in missing(experiment)]
     if profile is not None and profile.executor == "slurm":
-        lacking += lacking_on_cluster(profile.requests(), profile.status_command)
+        requests = profile.requests()
+        trainings = [(rule, experiment.compute) for experiment in experiments.values() for rule in TRAININGS]
+        lacking += [*profile.problems(), *lacking_for_processes(requests, trainings)]
+        lacking += lacking_on_cluster(requests, profile.status_command)
         if os.environ.get("KIND_TRACKING", "on").lower() not in ("off", "false"):
             lacking += lacking_server(os.environ.get("MLFLOW_TRACKING_URI"))
     if lacking:

@@ -56,8 +56,10 @@ def run(arguments: argparse.Namespace) -> None:
     recovery.end(found)
     was_locked = any(recovery.LOCKS.glob("*"))
     again = ["snakemake", "--profile", arguments.profile]
-    if arguments.experiment is not None:
-        again += ["--config", f"experiment={arguments.experiment}"]
+    said = [f"experiment={arguments.experiment}"] if arguments.experiment is not None else []
+    said += [f"results={arguments.results}"] if arguments.results != "results" else []
+    if said:
+        again += ["--config", *said]
     if was_locked:
         _unlock(again)
     lines = [

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-SINFO = "main*|up|infinite|gpu:2(S:0-1)|64000|idle\ngpu|up|1-00:00:00|gpu:a100:4,gpu:h100:8|512000|mixed\n"
+SINFO = "main*|up|infinite|gpu:2(S:0-1)|96000|idle\ngpu|up|1-00:00:00|gpu:a100:4,gpu:h100:8|512000|mixed\n"
 CONFIG = "Configuration data as of 2026\nMinJobAge               = 300 sec\nMinJobAgeOther = 1\n"
 SAYS = {"sbatch": "", "sinfo": SINFO, "scontrol": CONFIG, "sacctmgr": "physics\n", "squeue": "", "scancel": ""}
 

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from kind.__main__ import main
 from kind.cluster import preflight, slurm
@@ -40,7 +41,8 @@ def test_a_cluster_that_has_all_of_it_lacks_nothing(programs):
         ({"sinfo": "main|up|infinite|(null)|64000|idle\n"}, Request("report"), "partition: the cluster has no default one; set slurm_partition in slurm/config.yaml to one of main"),
         ({"sinfo": "main*|up|infinite|gpu:1|64000|down*\n"}, TRAINING, "partition main (for pretrain): none of its nodes is up"),
         ({}, Request("pretrain", partition="gpu", minutes=1441), "time: pretrain ask for up to 1441 minutes, partition gpu allows 1440; set runtime in slurm/config.yaml"),
-        ({}, Request("pretrain", memory_mb=64001), "memory: pretrain ask for up to 64001 MB, nodes of partition main have 64000; set mem_mb in slurm/config.yaml"),
+        ({}, Request("pretrain", memory_mb=96001), "memory: pretrain ask for up to 96001 MB, nodes of partition main have 96000; set mem_mb in slurm/config.yaml"),
+        ({}, Request("a group of 6 jobs (finetune, sample)", partition="gpu", minutes=1500, jobs=6), "time: a group of 6 jobs (finetune, sample) ask for up to 1500 minutes, partition gpu allows 1440; set runtime in slurm/config.yaml, or fewer runs in a group (group-components)"),
         ({"scontrol": "MinJobAge = 60 sec\n"}, TRAINING, "MinJobAge: squeue forgets a job 60 s after its end, and Snakemake looks at most every 180 s; set `slurm-status-command: sacct` in slurm/config.yaml"),
     ],
 )  # fmt: skip
@@ -103,6 +105,45 @@ def test_a_server_that_is_down_or_silent_is_one_line(monkeypatch):
         assert "does not answer (timed out)" in line
 
 
+def test_an_answer_that_is_no_http_and_addresses_that_are_none_are_one_line_without_a_password():
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        threading.Thread(target=greet, args=(other,), daemon=True).start()
+        answered = lacking_server(f"http://ada:secret@127.0.0.1:{other.getsockname()[1]}")
+    for line in (
+        *answered,
+        *lacking_server("https://ada:secret@there:port"),
+        *lacking_server("http://ada:secret@x/y z"),
+    ):
+        assert "does not answer as a server does (" in line and "secret" not in line and "ada" not in line
+    assert len(answered) == 1
+
+
+def greet(server: socket.socket) -> None:
+    connection, _ = server.accept()
+    with connection:
+        connection.recv(4096)
+        connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
+
+
+def test_the_name_and_password_in_an_address_are_not_sent():
+    asked = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append((self.path, self.headers["Host"], self.headers["Authorization"]))
+            self.send_response(401)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        assert lacking_server(f"http://ada:secret@127.0.0.1:{server.server_port}") == []
+        server.shutdown()
+    assert asked == [("/health", f"127.0.0.1:{server.server_port}", None)]
+
+
 @pytest.mark.parametrize(("code", "is_up"), [(200, True), (401, True), (503, False)])
 def test_a_server_that_answers_is_there(code, is_up):
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -145,7 +186,10 @@ def test_the_profile_of_the_project_is_understood(programs, check, monkeypatch):
     text = (ROOT / "slurm" / "config.yaml").read_text()
     code, said = check(text)
     assert code == 0 and "slurm/config.yaml: in order (executor slurm)" in said
-    programs(sinfo="main*|up|infinite|(null)|64000|idle\n")
+    programs(sinfo="main*|up|infinite|gpu:1|95999|idle\n")
+    assert "  - memory: sample, sample_part, evaluate, evaluate_part, reference, reference_without_judge, reference_part, " \
+           "replay, analyse_interference ask for up to 96000 MB" in check(text)[1], "at the last attempt"  # fmt: skip
+    programs(sinfo="main*|up|infinite|(null)|96000|idle\n")
     code, said = check(text)
     assert code == 2
     (line,) = [line for line in said.splitlines() if line.startswith("  - ")]
@@ -178,6 +222,40 @@ retries: 1
     assert "tracking server" not in check(profile)[1]
     code, said = check("executor: local\n")
     assert code == 0 and "(executor local)" in said
+
+
+def test_trainings_in_more_processes_than_they_get_gpus(programs, check, tmp_path, valid_params):
+    programs(sinfo="main*|up|infinite|gpu:8|96000|idle\n")
+    profile = "executor: slurm\nset-resources: {pretrain: {gpu: 2}, finetune: {gpu: 2}}\n"
+    params, processes = tmp_path / "small.yaml", "compute: {device: auto, processes: {pretrain: 4, finetune: 2}}"
+    params.write_text(with_compute(valid_params, processes))
+    code, said = check(profile)
+    assert code == 2
+    assert [line for line in said.splitlines() if line.startswith("  - ")] == [
+        "  - GPUs: pretrain ask for 2, but compute.processes.pretrain is 4; set `gpu: 4, nodes: 1` in slurm/config.yaml"
+    ]
+    assert check(profile.replace("pretrain: {gpu: 2}", "pretrain: {gpu: 4}"))[0] == 0
+    assert check(profile.replace("gpu: 2", "gpu: 0"))[0] == 0, "on the CPU"
+    params.write_text(with_compute(valid_params, processes.replace("auto", "cpu")))
+    assert check(profile)[0] == 0
+
+
+def with_compute(params: str, section: str) -> str:
+    content = yaml.safe_load(params)
+    return yaml.safe_dump({**content, **yaml.safe_load(section)})
+
+
+def test_names_that_snakemake_takes_for_pythons(programs, check):
+    programs(sinfo="all*|up|infinite|gpu:1|96000|idle\n")
+    profile = "executor: slurm\ndefault-resources: {slurm_partition: all}\nset-resources: {pretrain: {qos: max}}\n"
+    code, said = check(profile)
+    assert code == 2
+    means = "is a name of Python's, and Snakemake takes it for that; write two quotes in slurm/config.yaml:"
+    assert [line for line in said.splitlines() if line.startswith("  - ")] == [
+        f"  - slurm_partition: all {means} slurm_partition: \"'all'\"",
+        f"  - qos: max {means} qos: \"'max'\"",
+    ]
+    assert check(profile.replace("all", "\"'all'\"").replace("max", "\"'max'\""))[0] == 0
 
 
 def test_profiles_that_cannot_be_read_are_one_message(check):

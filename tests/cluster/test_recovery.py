@@ -81,6 +81,17 @@ def test_where_nothing_was_left_it_says_how_to_go_on(recover):
     ]
 
 
+def test_results_elsewhere_are_named_to_go_on_and_to_unlock(recover, place, monkeypatch):
+    (recovery.LOCKS).mkdir(parents=True)
+    (recovery.LOCKS / "0.input.lock").touch()
+    asked = []
+    monkeypatch.setattr("kind.stages.recover._unlock", asked.append)
+    code, said = recover("--experiment", "mini.yaml", "--results", "their results")
+    assert code == 0
+    assert asked == [["snakemake", "--profile", "local", "--config", "experiment=mini.yaml", "results=their results"]]
+    assert "to go on: snakemake --profile local --config experiment=mini.yaml 'results=their results'\n" in said
+
+
 @pytest.mark.parametrize("how", ["asleep", "suspended", "deaf"])
 def test_a_process_that_runs_a_job_is_ended(recover, holding, monkeypatch, how):
     monkeypatch.setattr(recovery, "TO_SAVE", 0.3 if how == "deaf" else 60.0)

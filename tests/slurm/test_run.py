@@ -11,13 +11,15 @@ import time
 from pathlib import Path
 
 import pytest
-from slurm_project import Project, new_project
+from slurm_project import ROOT, Project, new_project
 
 pytestmark = [pytest.mark.slow, pytest.mark.workflow]
 
 RUN = ("snakemake", "--profile", "slurm", "--config", "experiment=mini")
 PARTS = ("data", "extractor", "reference", "backbones", "learngenes", "adapters", "samples", "runs")
 TRAINED = ("backbones", "learngenes", "adapters")
+GROUPED = (*RUN[:3], "--workflow-profile", "slurm/grouped", *RUN[3:])
+SLICE = 30  # seconds, the longest that a job of a minute trains before it saves and ends
 GPU_JOBS = 9  # reference; pretrain, finetune, sample and evaluate twice
 
 
@@ -33,15 +35,21 @@ def test_a_run_gives_the_bytes_of_a_local_one(cluster, local, tmp_path):
     assert sum("gpu:1" in line for line in ours) == GPU_JOBS
     assert "Nothing to be done" in project.run(*RUN, "--dry-run").output
     log = (project.results / "logs/finetune/novel.kind.0.log").read_text()
+    assert " --minutes 240 " in log.splitlines()[0], "the profile's runtime"
     assert "this job runs on the CPU" in log, "a GPU was given, and none is there"
 
 
 def test_what_the_cluster_lacks_is_said_before_anything_is_submitted(cluster, copied, tmp_path):
     project = on(cluster, copied)
     shutil.rmtree(project.results)
-    asked = ("--set-resources", "pretrain:gpu=3", "finetune:slurm_partition=gpus", "--config", "experiment=mini")
+    other_profile(
+        project,
+        ("pretrain: *pre_training", "pretrain: {<<: *pre_training, gpu: 3}"),
+        ("finetune: *training", "finetune: {<<: *training, slurm_partition: gpus}"),
+    )
+    command = ("snakemake", "--profile", "other", "--config", "experiment=mini")
     before = project.asks("squeue", "--states=all", "--noheader")
-    run = project.run(*RUN[:3], *asked, MLFLOW_TRACKING_URI="http://127.0.0.1:9", KIND_TRACKING="on")
+    run = project.run(*command, MLFLOW_TRACKING_URI="http://127.0.0.1:9", KIND_TRACKING="on")
     assert run.code == 2, run.output
     lines = [line for line in run.output.splitlines() if line.startswith("  - ")]
     assert sorted(line.split()[1] for line in lines) == ["GPUs:", "partition", "tracking"], run.output
@@ -54,6 +62,62 @@ def test_what_the_cluster_lacks_is_said_before_anything_is_submitted(cluster, co
     nobody.write_text(re.sub("SlurmctldPort=[0-9]+", "SlurmctldPort=9", cluster.read_text()))
     by_hand = project.run(*check, SLURM_CONF=str(nobody))
     assert by_hand.code == 2 and "  - slurmctld: sinfo " in by_hand.output
+
+
+def test_groups_ask_for_one_gpu_and_end_with_the_same_bytes_where_the_time_of_their_last_attempt_is_allowed(
+    cluster, local, copied
+):
+    project = on(cluster, copied)
+    for part in ("adapters", "samples", "runs"):
+        shutil.rmtree(project.results / part)
+    wanted = [f"results/mini/runs/novel/{method}/seed_0/evaluate.json" for method in ("kind", "lora")]
+    command = (*GROUPED[:5], *wanted, *GROUPED[5:])
+    project.asks("scontrol", "update", "PartitionName=main", "MaxTime=1440")
+    try:
+        run = project.run(*command)
+    finally:
+        project.asks("scontrol", "update", "PartitionName=main", "MaxTime=UNLIMITED")
+    minutes = 2 * (240 + 3 * 480 + 3 * 120)
+    assert run.code == 2, run.output
+    assert [line for line in run.output.splitlines() if line.startswith("  - ")] == [
+        f"  - time: a group of 6 jobs (evaluate, finetune, sample) ask for up to {minutes} minutes, partition main "
+        "allows 1440; set runtime in slurm/config.yaml, or fewer runs in a group (group-components)"
+    ]
+    run = project.run(*command)
+    assert run.code == 0, run.output
+    states = project.asks("squeue", "--states=all", "--noheader", "--format", "%T %b|%l|%Z").splitlines()
+    (ours,) = [line.rpartition("|")[0] for line in states if line.endswith(f"|{project.folder}")]
+    assert ours.startswith("COMPLETED gres/gpu:1|") or ours.startswith("COMPLETED gres:gpu:1|"), ours
+    assert ours.endswith("|1-04:00:00"), "the first attempt's times, one after the other"
+    assert differences(project, local, "adapters", "samples", "runs") == []
+
+
+def test_a_training_in_several_slices_of_its_time_ends_with_the_same_bytes(local, copied):
+    project = copied
+    for part in ("adapters", "runs"):
+        shutil.rmtree(project.results / part / "novel" / "kind")
+    params = project.folder / "params" / "mini.yaml"
+    old, new = "checkpoint_seconds: 0.001", "checkpoint_seconds: 0.001, spare_seconds: 600, slices: 3"
+    params.write_text(params.read_text().replace(old, new))
+    wanted = "results/mini/runs/novel/kind/seed_0/finetune.json"
+    asked = ("--set-resources", "finetune:runtime=1", "--config", "experiment=mini")
+    running = project.start("snakemake", "--profile", "local", wanted, *asked)
+    workers = [None]
+    try:
+        for _ in range(2):
+            workers.append(at_work(project, "finetune/novel/kind/0", running, after=workers[-1]))
+            os.kill(workers[-1], signal.SIGSTOP)  # its time passes, however fast the machine is
+            time.sleep(SLICE + 1)
+            os.kill(workers[-1], signal.SIGCONT)
+        output, _ = running.communicate()
+    finally:
+        running.kill()
+    assert running.returncode == 0, output
+    assert output.count("Trying to restart job") == 2, output
+    assert "time is up after step" in output
+    log = (project.results / "logs/finetune/novel.kind.0.log").read_text()
+    assert " --minutes 1 " in log.splitlines()[0] and "resuming after step" in log
+    assert differences(project, local, "adapters/novel/kind") == []
 
 
 def test_jobs_that_are_cancelled_killed_or_out_of_time_are_tried_again_and_end_with_the_same_bytes(
@@ -131,13 +195,32 @@ def differences(found: Project, wanted: Project, *parts: str) -> list[str]:
     return sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
 
 
-def at_work(project: Project, job: str, snakemake: subprocess.Popen) -> int:
-    """The process of a training job, as soon as it has saved something."""
-    state = project.results / "state" / job
-    while not (state / "training.pt").exists():
+def other_profile(project: Project, *changes: tuple[str, str]) -> None:
+    """A copy of the profile with these changes, as `--profile other`."""
+    text = (ROOT / "slurm" / "config.yaml").read_text()
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    (project.folder / "other").mkdir()
+    (project.folder / "other" / "config.yaml").write_text(text)
+
+
+def at_work(project: Project, job: str, snakemake: subprocess.Popen, after: int | None = None) -> int:
+    """The process of a training job, as soon as it has saved something; after: of the one before, which ends."""
+    while (pid := saved_by(project.results / "state" / job)) in (None, after):
         assert snakemake.poll() is None, snakemake.stdout.read()
         time.sleep(0.005)
-    return int((state / "lock").read_text().split()[0])
+    return pid
+
+
+def saved_by(state: Path) -> int | None:
+    """The process that holds a job's lock, if it has saved something since it took it."""
+    try:
+        if (state / "training.pt").stat().st_mtime_ns > (state / "lock").stat().st_mtime_ns:
+            return int((state / "lock").read_text().split()[0])
+    except (FileNotFoundError, IndexError):  # not yet, or between two states
+        pass
+    return None
 
 
 def jobs_of(project: Project, rule: str, name: str) -> list[str]:

@@ -1,11 +1,13 @@
 # What all rules share: the experiments, their layouts, and the command of a stage.
 # Every cluster job parses this again, so nothing here imports torch.
 
+import dataclasses
 import os
 import shlex
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from functools import cache
 from pathlib import Path
 
@@ -13,7 +15,7 @@ ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT))
 
 from kind import recipes
-from kind.cluster.preflight import lacking_on_cluster, lacking_server
+from kind.cluster.preflight import TRAININGS, lacking_for_processes, lacking_on_cluster, lacking_server
 from kind.cluster.profile import request_of
 from kind.cluster.recovery import hold, release
 from kind.errors import UserError
@@ -209,9 +211,23 @@ def command(stage, *names, more=""):
 
 
 def resources_at_last(job):
-    """With the time of the last attempt, and all else of the first."""
-    last = job.rule.expand_resources(job.wildcards_dict, job.input, 1 + job.restart_times, skip_evaluation={"tmpdir"})
-    return {**dict(job.resources.items()), "runtime": last.get("runtime")}
+    """Of a job, or of a group of jobs, at the last attempt."""
+    now, job.attempt = job.attempt, 1 + job.restart_times
+    resources = dict(job.resources.items())
+    job.attempt = now
+    return resources
+
+
+def groups_of(jobs):
+    """Groups by what is in them; one stands for all that are alike."""
+    groups = {group.jobs: group for job in jobs if (group := workflow.dag.get_job_group(job)) is not None}
+    return {tuple(sorted(Counter(job.rule.name for job in group).items())): group for group in groups.values()}
+
+
+def request_of_group(rules, group):
+    count = sum(number for _, number in rules)
+    name = f"a group of {count} jobs ({', '.join(rule for rule, _ in rules)})"
+    return dataclasses.replace(request_of(name, resources_at_last(group)), jobs=count)
 
 
 def missing_on_cluster():
@@ -219,10 +235,16 @@ def missing_on_cluster():
     for ever, on its own."""
     if not workflow.is_main_process or workflow.executor_plugin.name != "slurm":
         return []
-    planned = {job.rule.name: job for job in workflow.dag.needrun_jobs() if not job.is_local}
+    jobs = [job for job in workflow.dag.needrun_jobs() if not job.is_local]
+    planned = {job.rule.name: job for job in jobs}
     requests = [request_of(name, resources_at_last(job)) for name, job in planned.items()]
+    grouped = [request_of_group(rules, group) for rules, group in groups_of(jobs).items()]
+    trainings = {(job.rule.name, job.wildcards.experiment) for job in jobs if job.rule.name in TRAININGS}
+    asked = [(rule, EXPERIMENTS[name][1].compute) for rule, name in sorted(trainings)]
+    lacking = lacking_for_processes(requests, asked)
+    lacking += lacking_on_cluster(requests + grouped, workflow.executor_settings.status_command)
     uri = os.environ.get("MLFLOW_TRACKING_URI") if is_on("tracking") else None
-    return lacking_on_cluster(requests, workflow.executor_settings.status_command) + lacking_server(uri)
+    return lacking + lacking_server(uri)
 
 
 RUNNING = []  # what says so, as long as this process lives: see kind/cluster/recovery.py
