@@ -29,10 +29,9 @@ def test_a_run_gives_the_bytes_of_a_local_one(cluster, local, tmp_path):
     run = project.run(*RUN)
     assert run.code == 0, run.output
     assert differences(project, local, *PARTS) == []
-    states = project.asks("squeue", "--states=all", "--noheader", "--format", "%T %b|%Z").splitlines()
-    ours = [line.partition("|")[0] for line in states if line.endswith(f"|{project.folder}")]
-    assert len(ours) == 13 and {line.split()[0] for line in ours} == {"COMPLETED"}
-    assert sum("gpu:1" in line for line in ours) == GPU_JOBS
+    states, gpus, _ = zip(*asked_for(project), strict=True)
+    assert len(states) == 13 and set(states) == {"COMPLETED"}
+    assert sum(asked.endswith("gpu:1") for asked in gpus) == GPU_JOBS
     assert "Nothing to be done" in project.run(*RUN, "--dry-run").output
     log = (project.results / "logs/finetune/novel.kind.0.log").read_text()
     assert " --minutes 240 " in log.splitlines()[0], "the profile's runtime"
@@ -85,10 +84,9 @@ def test_groups_ask_for_one_gpu_and_end_with_the_same_bytes_where_the_time_of_th
     ]
     run = project.run(*command)
     assert run.code == 0, run.output
-    states = project.asks("squeue", "--states=all", "--noheader", "--format", "%T %b|%l|%Z").splitlines()
-    (ours,) = [line.rpartition("|")[0] for line in states if line.endswith(f"|{project.folder}")]
-    assert ours.startswith("COMPLETED gres/gpu:1|") or ours.startswith("COMPLETED gres:gpu:1|"), ours
-    assert ours.endswith("|1-04:00:00"), "the first attempt's times, one after the other"
+    ((state, gpus, limit),) = asked_for(project)
+    assert state == "COMPLETED" and gpus.endswith("gpu:1")
+    assert limit == "1-04:00:00", "the first attempt's times, one after the other"
     assert differences(project, local, "adapters", "samples", "runs") == []
 
 
@@ -221,6 +219,13 @@ def saved_by(state: Path) -> int | None:
     except (FileNotFoundError, IndexError):  # not yet, or between two states
         pass
     return None
+
+
+def asked_for(project: Project) -> list[list[str]]:
+    """State, GPUs and time limit of all jobs of this folder, ended ones, too."""
+    columns = "State:20,tres-per-job:40,TimeLimit:20,WorkDir:400"
+    lines = [line.split() for line in project.asks("squeue", "--states=all", "--noheader", "-O", columns).splitlines()]
+    return [line[:3] for line in lines if line[3:] == [str(project.folder)]]
 
 
 def jobs_of(project: Project, rule: str, name: str) -> list[str]:
