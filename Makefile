@@ -10,7 +10,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 EXPERIMENT ?= smoke
-PYTEST_WORKERS ?= 0  # processes that share the tests; 0: one, this one
+PYTEST_WORKERS ?= 2  # processes that share the tests; 0: this one alone
 
 .PHONY: smoke setup test test-all ui server lint methods lock clean help
 
