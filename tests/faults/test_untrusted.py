@@ -175,8 +175,9 @@ def calls() -> Iterator[tuple[str, str, ast.Call]]:
             if isinstance(node, ast.Call):
                 function = node.func
                 name = getattr(function, "attr", getattr(function, "id", ""))
-                holder = getattr(getattr(function, "value", None), "id", None)
-                yield str(path.relative_to(PACKAGE)), f"{holder}.{name}" if holder else name, node
+                if isinstance(function, ast.Attribute):  # of a module, or of what another call gave
+                    name = f"{getattr(function.value, 'id', '?')}.{name}"
+                yield str(path.relative_to(PACKAGE)), name, node
 
 
 def test_no_reader_in_the_package_can_run_what_it_reads():

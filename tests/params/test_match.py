@@ -135,7 +135,7 @@ def test_a_mistake_names_its_place(complain, methods, line):
 def test_an_ablation_needs_a_value_that_the_file_gives(complain):
     methods = {"kind": {}, "lora": {"match": "kind"}, "lora-2": {"method": "lora", "rank": 2}}
     message = complain(methods=methods, ablations={"ranks": {"axis": "rank", "entries": ["lora", "lora-2"]}})
-    assert "ablations.ranks.axis: lora gives no rank; an axis needs a value in every entry" in message
+    assert "ablations.ranks.axis: rank of lora is no value of the file, `match` finds it for each task" in message
 
 
 def test_a_method_that_cannot_be_counted_before_its_model_says_so():
