@@ -18,19 +18,14 @@ from kind.params import Experiment
 from kind.params.class_sets import class_sets
 from kind.params.file import find_params, load_experiments
 from kind.params.messages import some
-from kind.stages.context import GET_EMBEDDINGS
+from kind.stages.context import GET_EMBEDDINGS, add_collection_argument
 from kind.weights import Place
 
 EXAMPLE = "python -m kind check --experiment smoke"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--experiment",
-        required=True,
-        metavar="NAME",
-        help="params/NAME.yaml, or the path of a params file; a collection such as `paper` too",
-    )
+    add_collection_argument(parser)
     parser.add_argument(
         "--profile", metavar="NAME", help="the profile that it is to run with; its folder lies here (slurm, local)"
     )

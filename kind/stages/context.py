@@ -120,7 +120,7 @@ def add_shared_arguments(parser: argparse.ArgumentParser, *, required: bool = Tr
         )
 
 
-def add_collection_arguments(parser: argparse.ArgumentParser) -> None:
+def add_collection_argument(parser: argparse.ArgumentParser) -> None:
     """Of stages that work on several experiments, too."""
     parser.add_argument(
         "--experiment",
@@ -128,6 +128,11 @@ def add_collection_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="params/NAME.yaml, or the path of a params file; a collection such as `paper` too",
     )
+
+
+def add_collection_arguments(parser: argparse.ArgumentParser) -> None:
+    """The same, with where results lie."""
+    add_collection_argument(parser)
     parser.add_argument(
         "--results", default="results", metavar="FOLDER", help="results lie in FOLDER/NAME (default: %(default)s)"
     )
