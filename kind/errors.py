@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import textwrap
+import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +14,7 @@ class UserError(Exception):
     """What went wrong, what was given, what is allowed; `hint` says what to do next."""
 
     def __init__(self, message: str, *, hint: str | None = None):
-        super().__init__(message if hint is None else f"{message}\n  -> {hint}")
+        super().__init__(_harmless(message if hint is None else f"{message}\n  -> {hint}"))
 
 
 class DeadEnd(UserError):
@@ -43,6 +44,11 @@ REMEDIES = {
     (errno.EACCES, errno.EPERM, errno.EROFS),
     "get the right to read and write there, or name another place with --results",
 )
+
+
+def _harmless(text: str) -> str:
+    """Names out of files may hold control characters, which a terminal would obey: they are shown as escapes."""
+    return "".join(c if unicodedata.category(c) != "Cc" or c in "\n\t" else repr(c)[1:-1] for c in text)
 
 
 def describe_os_error(error: OSError) -> str:
