@@ -25,6 +25,7 @@ from kind.reporting.labels import (
     settings,
     short_count,
 )
+from kind.reporting.overall import OverallSection
 from kind.reporting.page_facts import backbone_facts, provenance_facts, warnings
 from kind.reporting.plots import HEIGHT, WIDTH, Plot
 from kind.reporting.runs import BackboneRecord, RunRecord, flatten, number
@@ -72,6 +73,7 @@ class Page:
     backbones: Sequence[BackboneRecord]
     backbone_plot: Plot | None
     previews: Sequence[Panel]
+    overall: OverallSection | None = None  # every method against one over all tasks, where there are several
     ablations: Sequence[AblationSection] = ()
     analyses: AnalysisSection | None = None
 
@@ -188,7 +190,7 @@ def heading(column: Column) -> str:
 
 
 def findings(page: Page) -> list[str]:
-    """Per task, the best method by the primary metric and its distance to the next."""
+    """Over all tasks, which methods are apart; per task, the best by the primary metric and the next."""
     lines = []
     for place, column in enumerate(page.overview.columns):
         cells = [(row.method, row.cells[place]) for row in page.overview.rows]
@@ -206,7 +208,7 @@ def findings(page: Page) -> list[str]:
             apart = abs(best.mean - following.mean) > best.std + following.std
             line += "" if apart else ", a difference within the spread of the seeds"
         lines.append(f"{line}.")
-    return lines
+    return [*(page.overall.findings if page.overall else ()), *lines]
 
 
 def _size_on(page: Page, task: str, method: str) -> str:

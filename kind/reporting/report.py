@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -30,6 +31,7 @@ from kind.reporting.comparisons import (
 )
 from kind.reporting.distances import class_table, interval_table, paired_table, write_classes
 from kind.reporting.labels import Style, in_sentence, listed_classes, method_styles, metric_label
+from kind.reporting.overall import overall_section
 from kind.reporting.page import Page, TaskSection, render_page
 from kind.reporting.runs import (
     BackboneRecord,
@@ -98,6 +100,8 @@ def write_report(
         "cost": cost,
         "memorisation": memorisation_table("Distance to the training images", runs, methods, seeds, by_task=True),
     }
+    overall = overall_section(runs, list(methods), output / "plots", styles, headline)
+    summary |= overall.tables if overall else {}
     note = overcomplete_note(params.get("backbones") or {}, methods)
     summary = {name: with_note(table, note) for name, table in summary.items()}
     for name, table in (summary | choices).items():
@@ -154,6 +158,7 @@ def write_report(
         styles=styles,
         choices=[table for table in choices.values() if table],
         overview=summary["overview"],
+        overall=overall and replace(overall, tables={name: summary[name] for name in overall.tables}),
         sections=sections,
         backbones=backbones,
         backbone_plot=_backbone_plot(output / "plots", backbones),
