@@ -26,15 +26,13 @@ CHUNK_MACS = 1.7e6
 class Chunk(NamedTuple):
     """Neighbouring samples whose products are done together.
 
-    samples: start and stop.  rows: slices of the flat tailors that some of them use; count: how many those are.
-    compact: where these slices lie among the tailors that any sample of the batch uses.  mask: which of the `count`
-    tailors each sample uses, [n, 1, count]; None: all.
+    samples: start and stop.  rows: slices of the tailors that some of them use, among those that any sample of the
+    batch uses; count: how many those are.  mask: which of the `count` each sample uses, [n, 1, count]; None: all.
     """
 
     start: int
     stop: int
     rows: tuple[slice, ...]
-    compact: tuple[slice, ...]
     count: int
     mask: Tensor | None
 
@@ -66,7 +64,6 @@ def _plan(gate: ClassGate, ranks: LayerRanks, size: int, tokens: int) -> Chunks:
     for owner in owners:
         start = sum(own.stop - own.start for own in where.values())
         where[owner] = slice(start, start + ranks.tailor_counts[owner])
-    flat = {owner: ranks.rows_of_owner(owner) for owner in owners}
 
     groups: list[list[tuple[int, int, int]]] = []
     used: set[int] = set()
@@ -94,13 +91,11 @@ def _plan(gate: ClassGate, ranks: LayerRanks, size: int, tokens: int) -> Chunks:
             lines = [[float(owner in one) for owner in columns] for one in sets]
             lengths = torch.tensor([stop - start for _, start, stop in group])
             mask = torch.tensor(lines).repeat_interleave(lengths, dim=0)[:, None]
-        rows, compact = (_joined([of[owner] for owner in own]) for of in (flat, where))
-        # joined alike: neighbours in one order are neighbours in the other, as both are sorted by owner
-        if len(rows) != len(compact):
-            rows, compact = (tuple(of[owner] for owner in own) for of in (flat, where))
+        rows = _joined([where[owner] for owner in own])
         count = sum(part.stop - part.start for part in rows)
-        chunks.append(Chunk(group[0][1], group[-1][2], rows, compact, count, mask))
-    present = [row for owner in owners for row in range(flat[owner].start, flat[owner].stop)]
+        chunks.append(Chunk(group[0][1], group[-1][2], rows, count, mask))
+    flat = [ranks.rows_of_owner(owner) for owner in owners]
+    present = [row for part in flat for row in range(part.start, part.stop)]
     most = max((chunk.count for chunk in chunks), default=0)
     return Chunks(tuple(chunks), torch.tensor(present, dtype=torch.long)[None], most)
 
@@ -141,7 +136,7 @@ class _ChunkedProduct(torch.autograd.Function):
     def forward(ctx, x, gu, gs, gv, tu, ts, tv, bias, plan, tokens, sparse, recompute):
         dtype = _product_type(x)
         x, bias = x.to(dtype), bias.to(dtype)
-        weights = _Workspace(gu, gs, gv, tu, ts, tv, plan.most, dtype)
+        weights = _Workspace(gu, gs, gv, tu, ts, tv, plan, dtype)
         y, hidden = x.new_empty(len(x), gu.shape[1]), []
         for chunk in plan.chunks:
             rows = slice(chunk.start * tokens, chunk.stop * tokens)
@@ -162,7 +157,7 @@ class _ChunkedProduct(torch.autograd.Function):
         # only rows that some gradient needs: the learngenes are frozen when a task is learnt
         first = 0 if need_learngenes else shared
         dy = dy.to(x.dtype)
-        weights = _Workspace(gu, gs, gv, tu, ts, tv, plan.most, x.dtype)
+        weights = _Workspace(gu, gs, gv, tu, ts, tv, plan, x.dtype)
         dx = torch.empty_like(x) if need_x else None
         du, dv = (gs.new_zeros(shared + plan.most - first, rows.shape[1]) for rows in (gu, gv))
         num_present = plan.present.shape[1]
@@ -186,7 +181,7 @@ class _ChunkedProduct(torch.autograd.Function):
             _add_product(dv[:stop], dh[:, first:], inputs)
             if need_tailors:
                 start = shared - first
-                for part in chunk.compact:
+                for part in chunk.rows:
                     end = start + part.stop - part.start
                     dtu[part] += du[start:end]
                     dtv[part] += dv[start:end]
@@ -202,23 +197,27 @@ class _ChunkedProduct(torch.autograd.Function):
 
 
 class _Workspace:
-    """[s V; ...] and [U; ...] of the learngenes with room behind them, into which a chunk's tailors are written."""
+    """[s V; ...] and [U; ...] of the learngenes with room behind them, into which a chunk's tailors are written.
 
-    def __init__(self, gu, gs, gv, tu, ts, tv, room: int, dtype: torch.dtype):
-        self.shared, self.tailors = len(gs), (tu, ts, tv)
-        self.v = torch.empty(self.shared + room, gv.shape[1], dtype=dtype, device=gv.device)
-        self.u = torch.empty(self.shared + room, gu.shape[1], dtype=dtype, device=gu.device)
+    The tailors that any sample uses are gathered once: taken class by class, thousands of small copies a step took
+    longer than the products.
+    """
+
+    def __init__(self, gu, gs, gv, tu, ts, tv, plan: Chunks, dtype: torch.dtype):
+        self.shared, rows = len(gs), plan.present[0].to(tu.device)
+        self.tailor_u, self.tailor_v = tu[rows], tv[rows] * ts[rows, None]
+        self.v = torch.empty(self.shared + plan.most, gv.shape[1], dtype=dtype, device=gv.device)
+        self.u = torch.empty(self.shared + plan.most, gu.shape[1], dtype=dtype, device=gu.device)
         torch.mul(gv, gs[:, None], out=self.v[: self.shared])
         self.u[: self.shared] = gu
 
     def of(self, chunk: Chunk) -> tuple[Tensor, Tensor]:
         """s V [G + k, in] and U [G + k, out] of the chunk; valid until the next one is asked for."""
-        u, s, v = self.tailors
         start = self.shared
         for rows in chunk.rows:
             stop = start + rows.stop - rows.start
-            torch.mul(v[rows], s[rows, None], out=self.v[start:stop])
-            self.u[start:stop] = u[rows]
+            self.v[start:stop] = self.tailor_v[rows]
+            self.u[start:stop] = self.tailor_u[rows]
             start = stop
         return self.v[:start], self.u[:start]
 
