@@ -44,7 +44,7 @@ def shaken(factorization):
 def outputs(model, labels):
     images = torch.randn(len(labels), 3, 8, 8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        return model(images, torch.arange(len(labels)) * 90, torch.tensor(labels))
+        return model(images.to(model.label_table), torch.arange(len(labels)) * 90, torch.tensor(labels))
 
 
 @each_case
@@ -147,9 +147,10 @@ def test_a_model_with_adaln_factorized_equals_the_dense_one():
         generator = torch.Generator().manual_seed(2)
         for parameter in plain.parameters():
             parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
-    expected = outputs(plain.eval(), [0] * 6)
+    plain = plain.double().eval()  # rounding of float32 depends on the machine
+    expected = outputs(plain, [0] * 6)
     one_class = Factorization(20, (12, 0, 0, 0), matrices=("q", "k", "v", "o", "in", "out", "adaln"))
     model = factorize(plain, one_class, seed=0).eval()
-    torch.testing.assert_close(outputs(model, [0] * 6), expected, rtol=0, atol=2e-5)
+    torch.testing.assert_close(outputs(model, [0] * 6), expected, rtol=0, atol=1e-10)
     assert not torch.allclose(outputs(model, [1] * 6), expected, atol=1e-3)
     assert dense.gate is not model.gate
