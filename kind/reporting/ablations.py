@@ -24,6 +24,7 @@ from kind.reporting.comparisons import (
 )
 from kind.reporting.distances import better_side, differences
 from kind.reporting.labels import Style, in_sentence, method_styles, metric_label
+from kind.reporting.overall import comparisons, overall_plot, overall_table
 from kind.reporting.plots import Plot, Series, trade_off_plot
 from kind.reporting.runs import RunRecord, number
 from kind.reporting.setting_plots import choices_plot, numbers_plot
@@ -51,11 +52,20 @@ def ablation_sections(
     headline: Sequence[str],
     note: str | None = None,
 ) -> list[AblationSection]:
-    """Tables and plots, written to `output` too as TASK.ablation-NAME; note: what stands under every table."""
+    """Tables and plots, written to `output` too as TASK.ablation-NAME; note: what stands under every table.
+
+    Of several tasks on which entries train one more of each, over all of them: summary/ablation-NAME.
+    """
     sections = []
     for one in ablations:
         tables, drawn = [], []
         own = [run for run in runs if run.method in one.values]
+        for found in comparisons(own, list(one.values), headline, one.base)[:1]:
+            title = f"Ablation {one.name} over all tasks"
+            table = with_note(overall_table(found, own, "At equal steps", title), note)
+            write_table(table, output / "summary", f"ablation-{one.name}")
+            tables.append(table)
+            drawn.append(overall_plot(output / "plots", f"overall.ablation-{one.name}", found, own, styles))
         for task in dict.fromkeys(run.task for run in own):
             of_task = select(own, task=task)
             metrics = headline_metrics(of_task, headline)

@@ -93,28 +93,38 @@ def overall_section(
 
     methods: those that take part; folder: of the plots.
     """
-    runs = [run for run in runs if run.final_step and run.method in methods]
-    tasks = list(dict.fromkeys(run.task for run in runs))
-    base = base or ("kind" if "kind" in methods else methods[0])
-    if len(tasks) < 2 or len({run.method for run in runs}) < 2:
-        return None
-    by_task = {task: headline_metrics(select(runs, task=task), headline) for task in tasks}
-    drawn, compared = [], []
-    for place in range(min(map(len, by_task.values()))):
-        found = compare(runs, {task: names[place] for task, names in by_task.items()}, base, at_the_end)
-        if found.standings and len({metric_label(name).base for name in found.metrics.values()}) == 1:
-            compared.append(found)
-            drawn.append(overall_plot(folder, f"overall_{_base_of(found)}", found, runs, styles))
+    compared = comparisons(runs, methods, headline, base or ("kind" if "kind" in methods else methods[0]))
     if not compared:
         return None
+    drawn = [overall_plot(folder, f"overall_{_base_of(found)}", found, runs, styles) for found in compared]
     tables = {"overall": overall_table(compared[0], runs, "At equal steps")}
     if timed := _after_equal_time(runs, compared[0]):
         tables["overall_time"] = overall_table(timed, runs, "After equal training time")
     return OverallSection([finding(compared[0])], tables, drawn)
 
 
+def comparisons(
+    runs: Sequence[RunRecord], methods: Sequence[str], headline: Sequence[str], base: str
+) -> list[Comparison]:
+    """By each headline metric that all tasks have, the primary one first; none for one task or one method."""
+    runs = [run for run in runs if run.final_step and run.method in methods]
+    tasks = list(dict.fromkeys(run.task for run in runs))
+    if len(tasks) < 2 or len({run.method for run in runs}) < 2:
+        return []
+    by_task = {task: headline_metrics(select(runs, task=task), headline) for task in tasks}
+    found = [
+        compare(runs, {task: names[place] for task, names in by_task.items()}, base, at_the_end)
+        for place in range(min(map(len, by_task.values())))
+    ]
+    return [one for one in found if one.standings and len(_bases(one)) == 1]
+
+
+def _bases(found: Comparison) -> set[str]:
+    return {metric_label(name).base for name in found.metrics.values()}
+
+
 def _base_of(found: Comparison) -> str:
-    return metric_label(next(iter(found.metrics.values()))).base
+    return next(iter(_bases(found)))
 
 
 def _after_equal_time(runs: Sequence[RunRecord], found: Comparison) -> Comparison | None:
