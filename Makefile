@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 EXPERIMENT ?= smoke
 PYTEST_WORKERS ?= 2  # processes that share the tests; 0: this one alone
 
-.PHONY: smoke setup test test-all ui server lint methods lock clean help
+.PHONY: smoke setup test test-all ui server lint docs methods lock clean help
 
 smoke: setup  ## set up and run the experiment (EXPERIMENT=smoke)
 	@$(BIN)/snakemake --profile local --config experiment=$(EXPERIMENT)
@@ -49,6 +49,9 @@ server: setup  ## MLflow's server for several machines (ADDRESS=0.0.0.0, PORT=50
 lint: setup  ## style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+docs: setup  ## numbers of finished experiments in README.md and docs/evidence.md
+	@$(BIN)/python docs/fill.py
 
 methods: setup  ## the list of methods in docs/methods.md
 	@$(BIN)/python -m kind.reporting.methods_list

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import synthetic_experiment as synthetic
 
+from kind.params.ablations import Settings
 from kind.reporting.overall import after_equal_time, at_the_end, compare, finding, overall_section, value_at
 from kind.reporting.report import write_report
 from kind.reporting.resampling import hierarchical_bootstrap, holm
@@ -143,7 +144,7 @@ def reported(tmp_path_factory):
     output = folder / "report"
     write_report(
         "smoke", synthetic.params(), folder, output, synthetic.SEEDS, synthetic.TASKS, synthetic.METHODS,
-        synthetic.COMMAND,
+        synthetic.COMMAND, ablations=[Settings("adapters", None, "lora", {"lora": "low rank", "full": "all weights"})],
     )  # fmt: skip
     return output
 
@@ -171,6 +172,17 @@ def test_the_report_has_both_tables_and_a_plot_of_each_metric(reported):
     page = (reported / "index.html").read_text()
     assert "Every method against kind over all tasks" in page
     assert "Over 2 tasks and 2 seeds" in page
+
+
+def test_an_ablation_of_several_tasks_is_compared_over_all_of_them(reported):
+    with open(reported / "summary" / "ablation-adapters.csv", newline="") as handle:
+        (row,) = csv.DictReader(handle)
+    with open(reported / "summary" / "overall.csv", newline="") as handle:
+        against_kind = {each["method"]: float(each["mean.mean"]) for each in csv.DictReader(handle)}
+    assert row["method"] == "full"
+    assert float(row["mean.mean"]) == pytest.approx(against_kind["full"] / against_kind["lora"])
+    assert (reported / "plots" / "overall.ablation-adapters.svg").is_file()
+    assert "Ablation adapters over all tasks" in (reported / "index.html").read_text()
 
 
 def test_one_task_or_one_method_has_nothing_over_all(tmp_path):
