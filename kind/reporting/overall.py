@@ -305,7 +305,8 @@ def overall_plot(
         axes.axvline(middle, color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)
 
     longest = max(len(one.method) for one in standings)
-    counts = " / ".join(dict.fromkeys(exact_name(metric, runs) for metric in found.metrics.values()))
+    names = list(dict.fromkeys(found.metrics.values()))
+    counts = exact_name(names[0], runs) if len(names) == 1 else _base_of(found)  # of several counts what they share
     listed = "; ".join(f"{one.method} {tick(float(f'{one.in_units(one.interval.mean):.4g}'))}" for one in standings)
     subtitle = f"{len(found.metrics)} tasks, {found.seeds} seeds, 95 % interval: {counts}"
     title = f"{what} {ARROWS.get(found.direction, '')}".rstrip()
