@@ -205,9 +205,8 @@ def galleries(
         path = folder / f"components_{backbone}.png"
         grids.write_grid(path, f"{experiment}: components of {backbone}", panels, classes)
         shown = grids.shown_classes(len(classes), arrays["real"].shape[1])
-        made.append(
-            Gallery(f"What the components of {backbone} draw", _words(classes, shown, null_gates[backbone]), panels)
-        )
+        words = _words([classes[index] for index in shown], null_gates[backbone])
+        made.append(Gallery(f"What the components of {backbone} draw", words, panels))
     return made
 
 
