@@ -164,7 +164,7 @@ def _pairs(folder: Path, backbone: str, pictures: str, found: Found) -> Plot | N
         return None
     rows = [row for row in found.similarity if row["backbone"] == backbone]
     xs, ys = ([float(row[key]) for row in rows] for key in (pictures, "tailors"))
-    title = f"Tailors and {PICTURES[pictures]}: ρ = {rho:.2f}, p = {p:.2g}".replace("-", "−")
+    title = f"Tailors and {pictures}: ρ = {rho:.2f}, p = {p:.2g}".replace("-", "−")
 
     def draw(axes: Axes) -> None:
         if len(rows) <= FEW_PAIRS:
