@@ -23,7 +23,7 @@ STAGES = {
     "finetune": "adapt to a task with one method",
     "sample": "draw images from an adapted model",
     "evaluate": "compare samples with the reference",
-    "analyse": "what adaptation did to the weights; adapted models put together",
+    "analyse": "weights, models put together, bounds of metrics, components",
     "choose": "choose a method's learning rate from its trials",
     "report": "tables, plots, grids and the page of an experiment",
     "compare": "each method's best within a budget of steps, parameters or time",

@@ -166,17 +166,31 @@ class Layout:
     def interference_table(self) -> Path:
         return self.analyses / "interference.csv"
 
+    def bounds_table(self, task: str) -> Path:
+        return self.analyses / f"bounds_{task}.csv"
+
+    def component_files(self) -> list[Path]:
+        """Of energies, of similarities of pairs of classes, of correlations over pairs, and of pictures."""
+        names = ("energy.csv", "similarity.csv", "correlation.csv", "pictures.npz")
+        return [self.analyses / f"components_{name}" for name in names]
+
     def make_optional_folders(self) -> None:
         """Of what not every experiment has: DVC wants all that dvc.yaml names to be there, if empty."""
         for folder in (self.tuning, self.analyses):
             folder.mkdir(parents=True, exist_ok=True)
 
     def analysis_files(self, experiment: Experiment) -> list[Path]:
-        """The tables that the `analyses` section asks for."""
+        """What the `analyses` section asks for."""
         asked = experiment.analyses
+        if asked is None:
+            return []
         adapted = [task for task, one in experiment.tasks.items() if not one.seen]
-        weights = [self.weights_table(task) for task in adapted] if asked and asked.weights else []
-        return [*weights, *([self.interference_table] if asked and asked.interference else [])]
+        return [
+            *(self.weights_table(task) for task in (adapted if asked.weights else [])),
+            *([self.interference_table] if asked.interference else []),
+            *(self.bounds_table(task) for task in (experiment.tasks if asked.bounds else [])),
+            *(self.component_files() if asked.components else []),
+        ]
 
     @property
     def report(self) -> Path:

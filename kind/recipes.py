@@ -169,6 +169,36 @@ def interference(experiment: Experiment) -> Recipe:
     )
 
 
+def bounds(experiment: Experiment, task: str) -> Recipe:
+    """Of real images and of samples of the backbones as pre-trained; see the stage."""
+    return _recipe(
+        "analyse",
+        analysis="bounds",
+        sampling=_unguided(experiment, "num_samples", "curve_num_samples"),
+        reference=_reference_protocol(experiment, task),
+        precision=experiment.compute.precision,
+        classes=_classes(experiment, task),
+        backbones=experiment.starting_backbones(),
+        seed=experiment.seeds[0],
+        **_left_out(experiment, "judge"),
+        **_decoding(experiment),
+    )
+
+
+def components(experiment: Experiment) -> Recipe:
+    return _recipe(
+        "analyse",
+        analysis="components",
+        settings=experiment.analyses.components.model_dump(),
+        sampling=_unguided(experiment),
+        precision=experiment.compute.precision,
+        classes=[experiment.pretrain.data, experiment.pretrain.classes],
+        backbones=experiment.gated_backbones(),
+        extractor=[experiment.evaluation.extractor.name, experiment.evaluation.batch_size],
+        **_decoding(experiment),
+    )
+
+
 def choose(experiment: Experiment, method: str) -> Recipe:
     tune = experiment.tune
     return _recipe("choose", rates=experiment.rates(method), tasks=list(tune.tasks), metric=tune.metric, seed=tune.seed)
@@ -207,6 +237,12 @@ def _sampler(experiment: Experiment, task: str) -> Recipe:
         settings["guidance_scale"] = own
     settings["curve_num_samples"] = settings["curve_num_samples"] or settings["num_samples"]
     return settings
+
+
+def _unguided(experiment: Experiment, *counts: str) -> Recipe:
+    """What of the sampler moves images that are drawn without guidance from a backbone as it is."""
+    named = {"sampler", "num_inference_steps", "timestep_spacing", "clip_sample", "batch_size", "seed", *counts}
+    return experiment.sampling.model_dump(include=named)
 
 
 def _space(experiment: Experiment, data: str) -> Recipe:

@@ -30,7 +30,7 @@ LOADED = (  # in this order: see kind/diffusers_parts.py for the first
     "kind.checkpoints", "kind.sampling", "kind.training", "kind.soup", "kind.evaluation.metrics",
     "kind.evaluation.features", "kind.evaluation.small_extractor", "kind.evaluation.judge",
     "kind.evaluation.memorisation", "kind.evaluation.held_out_loss", "kind.stages.training_job", "kind.reporting.grids",
-    "kind.analysis.weights", "kind.analysis.interference", "peft",
+    "kind.analysis.weights", "kind.analysis.interference", "kind.analysis.components", "peft",
 )  # fmt: skip
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
 NUMBER = struct.Struct("!i")

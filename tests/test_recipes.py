@@ -11,9 +11,8 @@ import yaml
 from kind import recipes
 from kind.params import Experiment
 
-ANALYSES = {
-    "analyses": {"weights": {}, "interference": {"tasks": ["novel", "shift"], "methods": {"kind": {}, "lora": {}}}}
-}
+TOGETHER = {"tasks": ["novel", "shift"], "methods": {"kind": {}, "lora": {}}}
+ANALYSES = {"analyses": {"weights": {}, "interference": TOGETHER, "bounds": {}, "components": {}}}
 
 
 @pytest.fixture
@@ -45,6 +44,8 @@ def jobs(found: Experiment) -> dict[str, str]:
         **{f"replay:{name}": recipes.replay(found, name) for name in found.backbones},
         **{f"analyse:weights:{name}": recipes.weights(found, name) for name in found.tasks},
         "analyse:interference": recipes.interference(found),
+        **{f"analyse:bounds:{name}": recipes.bounds(found, name) for name in found.tasks},
+        "analyse:components": recipes.components(found),
         **{f"choose:{name}": recipes.choose(found, name) for name in found.tuned()},
         "report": recipes.report(found),
     }
@@ -60,6 +61,8 @@ TUNE = {
     "seed": 9,
 }
 RUNS = ("finetune:", "sample:", "evaluate:")
+ADAPTED = ("analyse:weights:", "analyse:interference")
+DRAWN = ("analyse:bounds:", "analyse:components")  # from backbones as they are
 STAGES = ("prepare:", "extractor", "reference:", "pretrain:", "extract:", "replay:", *RUNS, "analyse:", "report")
 
 # key, new value, the starts of the names of the jobs whose recipes change.  Jobs that read what those write run again
@@ -69,7 +72,7 @@ CHANGES = [
     ("compute.threads", 7, []),
     ("compute.device", "cpu", []),
     ("compute.checkpoint_seconds", 1.0, []),
-    ("compute.precision", "bfloat16", ["pretrain:", "replay:", *RUNS]),
+    ("compute.precision", "bfloat16", ["pretrain:", "replay:", *RUNS, *DRAWN]),
     ("data.digits.split.seed", 9, ["prepare:digits", "report"]),
     ("data.letters.options.max_rotation", 1.0, ["prepare:letters", "report"]),
     ("model", {"preset": "tiny/2"}, ["pretrain:", "finetune:novel:scratch", "finetune:shift:scratch", "report"]),
@@ -81,7 +84,7 @@ CHANGES = [
     ("pretrain.learning_rate", 0.5, ["pretrain:", "report"]),
     ("pretrain.seed", 7, ["pretrain:", "report"]),
     ("pretrain.log_every", 7, ["pretrain:", "report"]),
-    ("pretrain.classes", [0], ["pretrain:", "extract:", "replay:", "report"]),
+    ("pretrain.classes", [0], ["pretrain:", "extract:", "replay:", "analyse:components", "report"]),
     ("methods.lora.rank", 5, ["finetune:novel:lora", "finetune:shift:lora", "report"]),
     ("methods.full.learning_rate", 0.5, ["finetune:novel:full", "finetune:shift:full", "report"]),
     ("ablations", {"rates": {"axis": "learning_rate", "entries": ["full", "lora"]}}, ["report"]),
@@ -94,13 +97,16 @@ CHANGES = [
         [7, 8, 9],
         [
             *("extractor", "reference:novel", "finetune:novel:", "sample:novel:", "evaluate:novel:"),
-            *("analyse:interference", "report"),
+            *("analyse:interference", "analyse:bounds:novel", "report"),
         ],
     ),
     (
         "tasks.novel.classes",
         [8, 7],  # the order of classes is the order of labels
-        ["extractor", "reference:novel", "finetune:novel:", "evaluate:novel:", "analyse:interference", "report"],
+        [
+            *("extractor", "reference:novel", "finetune:novel:", "evaluate:novel:"),
+            *("analyse:interference", "analyse:bounds:novel", "report"),
+        ],
     ),
     ("replay.num_images", 5, ["replay:", "report"]),
     ("replay.guidance_scale", 2.0, ["replay:", "report"]),
@@ -109,26 +115,29 @@ CHANGES = [
     ("finetune.batch_size", 7, ["finetune:", "report"]),
     ("finetune.learning_rate", 0.5, ["finetune:", "report"]),
     ("finetune.label_table", "null", ["finetune:", "report"]),
-    ("finetune.steps", 7, [*RUNS, "analyse:", "report"]),
+    ("finetune.steps", 7, [*RUNS, *ADAPTED, "report"]),
     ("evaluation.curve", [0.1], [*RUNS, "report"]),
     ("sampling.guidance_scale", 9.0, ["sample:", "evaluate:", "report"]),
-    ("sampling.num_inference_steps", 9, ["sample:", "evaluate:", "report"]),
-    ("sampling.num_samples", 999, ["sample:", "evaluate:", "report"]),
-    ("sampling.curve_num_samples", 99, ["sample:", "evaluate:", "report"]),
-    ("sampling.weights", "raw", ["sample:", "evaluate:", "analyse:", "report"]),
-    ("sampling.seed", 9, ["sample:", "evaluate:", "report"]),
-    ("sampling.batch_size", 5, ["sample:", "evaluate:", "report"]),
+    ("sampling.num_inference_steps", 9, ["sample:", "evaluate:", *DRAWN, "report"]),
+    ("sampling.num_samples", 999, ["sample:", "evaluate:", "analyse:bounds:", "report"]),
+    ("sampling.curve_num_samples", 99, ["sample:", "evaluate:", "analyse:bounds:", "report"]),
+    ("sampling.weights", "raw", ["sample:", "evaluate:", *ADAPTED, "report"]),
+    ("sampling.seed", 9, ["sample:", "evaluate:", *DRAWN, "report"]),
+    ("sampling.batch_size", 5, ["sample:", "evaluate:", *DRAWN, "report"]),
     ("sampling.shard_size", 10, ["sample:", "report"]),  # the same images in other files
     ("evaluation.extractor.steps", 9, ["extractor", "report"]),
-    ("evaluation.extractor.name", "other", ["extractor", "reference:", "evaluate:", "report"]),
-    ("evaluation.reference", "all", ["reference:", "evaluate:", "report"]),
-    ("evaluation.num_reference", 10, ["reference:", "evaluate:", "report"]),
-    ("evaluation.reference_seed", 9, ["reference:", "evaluate:", "report"]),
-    ("evaluation.batch_size", 9, ["reference:", "evaluate:", "analyse:interference", "report"]),
-    ("evaluation.judge", False, ["reference:", "evaluate:", "report"]),
+    ("evaluation.extractor.name", "other", ["extractor", "reference:", "evaluate:", *DRAWN, "report"]),
+    ("evaluation.reference", "all", ["reference:", "evaluate:", "analyse:bounds:", "report"]),
+    ("evaluation.num_reference", 10, ["reference:", "evaluate:", "analyse:bounds:", "report"]),
+    ("evaluation.reference_seed", 9, ["reference:", "evaluate:", "analyse:bounds:", "report"]),
+    ("evaluation.batch_size", 9, ["reference:", "evaluate:", "analyse:interference", *DRAWN, "report"]),
+    ("evaluation.judge", False, ["reference:", "evaluate:", "analyse:bounds:", "report"]),
     ("evaluation.memorisation", False, ["evaluate:", "report"]),
     ("analyses.weights.num_vectors", 5, ["analyse:weights:", "report"]),
     ("analyses.interference.seed", 5, ["analyse:interference", "report"]),
+    ("analyses.components.num_permutations", 5, ["analyse:components", "report"]),
+    ("analyses.components.images_per_class", 5, ["analyse:components", "report"]),
+    ("analyses.components.seed", 5, ["analyse:components", "report"]),
     ("analyses.interference.methods", {"lora": {}}, ["analyse:interference", "report"]),
 ]
 
@@ -172,8 +181,8 @@ def test_every_field_of_the_params_is_in_some_recipe_or_known_to_move_nothing():
 # of an experiment in latents
 LATENT_CHANGES = [
     ("latents.vae", "elsewhere", ["report"]),  # its files are inputs
-    ("latents.scale", 2.0, ["encode:", "pretrain:", "finetune:", "sample:", "evaluate:", "report"]),
-    ("latents.precision", "bfloat16", ["encode:", "pretrain:", "finetune:", "sample:", "evaluate:", "report"]),
+    ("latents.scale", 2.0, ["encode:", "pretrain:", *RUNS, *DRAWN, "report"]),
+    ("latents.precision", "bfloat16", ["encode:", "pretrain:", *RUNS, *DRAWN, "report"]),
     ("flips", True, ["encode:", "pretrain:", "finetune:", "report"]),
 ]
 
@@ -192,6 +201,19 @@ def test_without_analyses_the_report_is_the_one_that_it_was_before_there_were_an
     without = recipes.report(experiment(analyses=None))
     assert "analyses" not in without["experiment"]
     assert recipes.recipe_digest(without) != recipes.recipe_digest(recipes.report(experiment()))
+
+
+def test_an_analysis_that_is_not_asked_for_is_no_part_of_the_report_if_it_came_later(experiment):
+    """So that reports of before are still good; `interference` was there from the beginning."""
+    asked = recipes.report(experiment(analyses={"weights": {}}))["experiment"]["analyses"]
+    assert asked == {"weights": {"num_vectors": 10, "max_cosine": 0.6}, "interference": None}
+
+
+def test_bounds_depend_on_the_backbones_that_entries_start_from_and_on_the_first_seed(experiment):
+    before = jobs(experiment())
+    assert jobs(experiment(methods={"kind": {}}))["analyse:bounds:novel"] != before["analyse:bounds:novel"]
+    assert jobs(experiment(seeds=[1, 0]))["analyse:bounds:novel"] != before["analyse:bounds:novel"]
+    assert jobs(experiment(seeds=[0, 1, 2]))["analyse:bounds:novel"] == before["analyse:bounds:novel"]
 
 
 def test_a_method_with_its_own_learning_rate_does_not_depend_on_the_common_one(experiment):
@@ -271,7 +293,7 @@ TUNING_CHANGES = [
     ("methods.lora.learning_rates", [1.0e-4, 5.0e-4], ["finetune:practice:lora@2", "choose:lora", "report"]),
     ("tune.tasks.practice.images_per_class", 8, ["finetune:practice", "evaluate:practice", "report"]),
     ("evaluation.reference", "all", ["reference:novel", "reference:shift", "evaluate:novel", "evaluate:shift",
-                                     "report"]),
+                                     "analyse:bounds:", "report"]),
     ("evaluation.curve", [0.1], ["finetune:novel", "finetune:shift", "sample:novel", "sample:shift", "evaluate:novel",
                                  "evaluate:shift", "report"]),
 ]  # fmt: skip

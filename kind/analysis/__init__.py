@@ -1,1 +1,1 @@
-"""What adaptation did to a model, beyond what samples show: pure functions of matrices and models."""
+"""What samples do not show of models: pure functions of matrices and models."""

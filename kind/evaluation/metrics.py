@@ -42,6 +42,8 @@ def evaluate_images(
 ) -> dict[str, Any]:
     """Every metric of samples whose labels [N] index `reference.class_names`; `images` are their pixels.
 
+    Of samples without labels nothing is said that needs a class.
+
     known_classes: what the logits stand for, where they are classes of ours.  judge: for `accuracy_svc`;
     judged_reference: real images and labels for its own accuracy.  train_images: what the model may have copied;
     test_images: real images it never saw, the yardstick of copying.  Returns JSON-like
@@ -60,14 +62,15 @@ def evaluate_images(
     """
     findings = compare_features(samples, reference)
     correct = _classify(samples, reference, known_classes, findings)
-    if judge is not None:
+    if judge is not None and samples.labels is not None:
         correct |= _ask_judge(images, samples, reference, judge, judged_reference, findings)
     distances = memorisation = None
     if train_images is not None:
         distances = np.concatenate([nearest_distances(block, train_images) for block in images.blocks(BLOCK)])
         memorisation = memorisation_report(distances, nearest_distances(test_images, train_images), len(train_images))
         _note_copies(memorisation, findings)
-    _add_to_classes(samples, reference, correct, distances, findings)
+    if samples.labels is not None:
+        _add_to_classes(samples, reference, correct, distances, findings)
     for role, needed in (("judge_accuracy", judge), ("nearest_train", train_images)):
         if needed is None:  # not asked for: no column of a table
             del findings.names[role]

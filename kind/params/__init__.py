@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from kind.methods import METHODS
 from kind.models.presets import PRESETS, Preset
 from kind.params.ablations import MEASURED, Ablation, Settings, Value, axis_value, family_of, settings_of
-from kind.params.analyses import Analyses
+from kind.params.analyses import Analyses, is_gated
 from kind.params.backbones import Backbone
 from kind.params.compute import Compute
 from kind.params.data import DataSet, Latents
@@ -169,6 +169,15 @@ class Experiment(Section):
     def backbone_of(self, label: str) -> str | None:
         """Name of the backbone that a methods entry starts from; None for a method that starts from nothing."""
         return self._option(label, "backbone")
+
+    def starting_backbones(self) -> list[str]:
+        """Those that methods entries start from, in the order of `backbones`."""
+        used = {self.backbone_of(label) for label in self.methods}
+        return [name for name in self.backbones if name in used]
+
+    def gated_backbones(self) -> list[str]:
+        """Of these, those with tailors behind KIND's class gate."""
+        return [name for name in self.starting_backbones() if is_gated(self.backbones[name])]
 
     def replay_of(self, label: str) -> str | None:
         """The backbone whose samples a methods entry trains on beside the task's images; None for most."""

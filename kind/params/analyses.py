@@ -1,4 +1,4 @@
-"""The `analyses` section: what is asked of adapted models beyond their samples, and its checks.  Imports no torch."""
+"""The `analyses` section: what is asked of models beyond their samples, and its checks.  Imports no torch."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from kind.methods import METHODS
 from kind.params.messages import nearest, some
-from kind.params.ranks import repeated
+from kind.params.ranks import known, repeated
 from kind.params.types import NaturalInt, PositiveInt, Section
 
 
@@ -41,9 +41,37 @@ class Interference(Section):
         return self.methods[label].get(task, label)
 
 
+class Bounds(Section):
+    """Real images and untouched backbones, measured as samples of runs are."""
+
+
+class Components(Section):
+    """What learngenes and tailors of the gated backbones hold.
+
+    num_permutations: of the Mantel test.  images_per_class: at most so many training images of a class are looked at.
+    """
+
+    num_permutations: PositiveInt = 10_000
+    images_per_class: PositiveInt = 100
+    seed: NaturalInt = 0
+
+
 class Analyses(Section):
     weights: WeightAnalysis | None = None
     interference: Interference | None = None
+    bounds: Bounds | None = None
+    components: Components | None = None
+
+    @model_serializer(mode="wrap")
+    def _described(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Recipes of reports that were made before there were bounds and components do not know them."""
+        unsaid = {name for name in ("bounds", "components") if getattr(self, name) is None}
+        return {key: value for key, value in handler(self).items() if key not in unsaid}
+
+
+def is_gated(backbone: Any) -> bool:
+    """Whether classes own tailors of it, behind KIND's class gate."""
+    return backbone.given_to == "kind" and backbone.has_tailors
 
 
 SHARED = {"learngenes": "frozen", "train_dense": "none"}  # options of KIND's adaptation that keep what classes share
@@ -53,13 +81,18 @@ def analysis_problems(content: Mapping[str, Any], valid: Mapping[str, Any]) -> I
     """A line for each mistake.  content, valid: see `kind.params.checks`."""
     given = content.get("analyses")
     if isinstance(given, dict) and all(value is None for value in given.values()):
-        yield "analyses: names no analysis; write `weights: {}`, `interference: ...` or both, or leave the section out"
+        yield (
+            "analyses: names no analysis; write one or more of `weights: {}`, `bounds: {}`, `components: {}` and "
+            "`interference: ...`, or leave the section out"
+        )
     analyses, model = valid.get("analyses"), valid.get("model")
     if analyses and analyses.weights and model and analyses.weights.num_vectors > model.shape().width:
         yield (
             f"analyses.weights.num_vectors: {analyses.weights.num_vectors} exceeds the {model.shape().width} singular "
             f"vectors of a matrix of width {model.shape().width}"
         )
+    if analyses and analyses.components:
+        yield from _component_problem(content, valid)
     interference = analyses and analyses.interference
     if interference is None:
         return
@@ -85,6 +118,29 @@ def _names(content: Mapping[str, Any], section: str) -> list[str]:
     """Of the section's entries; none where it is no mapping, which is said elsewhere."""
     found = content.get(section)
     return list(map(str, found)) if isinstance(found, dict) else []
+
+
+def _component_problem(content: Mapping[str, Any], valid: Mapping[str, Any]) -> Iterator[str]:
+    """Whether some entry starts from a gated backbone; nothing where an entry or a backbone could not be read."""
+    backbones, entries = valid.get("backbones") or {}, valid.get("methods") or {}
+    used = dict.fromkeys(getattr(options, "backbone", None) for _, options in entries.values())
+    used.pop(None, None)
+    readable = all(name in backbones and known(backbones[name]) for name in used)
+    if not readable or len(entries) < len(_names(content, "methods")) or not entries:
+        return
+    if not any(is_gated(backbones[name]) for name in used):
+        found = some((f"{name} ({_gate_of(backbones[name])})" for name in used), "")
+        yield (
+            "analyses.components: looks at learngenes and tailors of backbones that methods start from, and none has "
+            f"tailors behind a class gate; found {found or 'no backbone at all'}; add a method that starts from one of "
+            "form kind with gate binary and num_tailors 1 or more, or leave components out"
+        )
+
+
+def _gate_of(backbone: Any) -> str:
+    if backbone.form != "kind":
+        return f"form {backbone.form}"
+    return "gate soft" if backbone.given_to == "soft" else "no tailors"
 
 
 def _task_problems(chosen: list[str], names: list[str], tasks: Mapping[str, Any]) -> Iterator[str]:

@@ -36,6 +36,8 @@ def count_jobs(experiment: Experiment) -> dict[str, int]:
         "choose": len(tuned),
         "analyse_weights": len(adapted) if analyses and analyses.weights else 0,
         "analyse_interference": int(bool(analyses and analyses.interference)),
+        "analyse_bounds": len(experiment.tasks) if analyses and analyses.bounds else 0,
+        "analyse_components": int(bool(analyses and analyses.components)),
         "report": 1,
     }  # fmt: skip
     return {rule: count for rule, count in counts.items() if count}

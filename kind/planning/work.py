@@ -46,6 +46,7 @@ def plan_work(experiment: Experiment, models: Models) -> dict[str, Work]:
     for task, label, _ in experiment.all_runs():
         _add_run(experiment, models, work, task, label)
     _add_real_images(experiment, work)
+    _add_analyses(experiment, models, work)
     return work
 
 
@@ -75,6 +76,24 @@ def _add_real_images(experiment: Experiment, work: Mapping[str, Work]) -> None:
             flips = 1 + experiment.data[data].flips
             count = num_images(experiment, data) or 0
             work["encode"].macs["vae", "encoder"] += count * flips * ENCODER * _share_of_pixels(experiment, data)
+
+
+def _add_analyses(experiment: Experiment, models: Models, work: Mapping[str, Work]) -> None:
+    """What bounds draw and look at, and the images that components look at; the pictures of components are few."""
+    sampling, asked = experiment.sampling.model_copy(update={"guidance_scale": 1.0}), experiment.analyses
+    count = max(sampling.num_samples, sampling.curve_num_samples or 0)
+    extractor, names = experiment.evaluation.extractor.type, experiment.starting_backbones()
+    for task in experiment.tasks.values() if asked and asked.bounds else ():
+        macs = work["analyse_bounds"].macs
+        macs["features", extractor] += (1 + len(names)) * count * FEATURES.get(extractor, 0)
+        for model in map(models.backbones.__getitem__, names):
+            macs["draw", model.form] += drawing_macs(sampling, count, model.cost.macs)
+            if experiment.data[task.data].latents is not None:
+                macs["vae", "decoder"] += count * DECODER * _share_of_pixels(experiment, task.data)
+    if asked and asked.components:
+        most = len(experiment.pretrain.classes) * asked.components.images_per_class
+        seen = min(most, num_images(experiment, experiment.pretrain.data, experiment.pretrain.classes) or most)
+        work["analyse_components"].macs["features", extractor] += seen * FEATURES.get(extractor, 0)
 
 
 def training_macs(settings: Training, macs: int) -> int:

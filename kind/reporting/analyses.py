@@ -1,23 +1,31 @@
-"""The analyses of an experiment as tables and plots: what adaptation did to the weights, and models put together."""
+"""The analyses of an experiment as tables and plots; those of weights and of models put together in full."""
 
 from __future__ import annotations
 
-import csv
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from kind.errors import UserError
 from kind.layout import Layout
-from kind.reporting.comparisons import seeds_phrase
+from kind.reporting.bounds import bounds_table, load_bounds, real_values
+from kind.reporting.comparisons import headline_metrics, seeds_phrase, select
+from kind.reporting.components import (
+    Found,
+    Gallery,
+    component_plots,
+    correlation_table,
+    galleries,
+    load_components,
+    nearest_table,
+)
+from kind.reporting.csv_rows import Rows, read_rows
 from kind.reporting.labels import Style
 from kind.reporting.plots import Plot, Series, line_plot
-from kind.reporting.runs import number
+from kind.reporting.runs import RunRecord, number
 from kind.reporting.tables import Column, Table, build_table, write_table
 
-Rows = list[dict[str, str]]
 MEASURES = {  # of a matrix: column of the file -> words, title of its plot
     "intruders": ("Intruder dimensions", "Intruder dimensions"),
     "drift": ("Drift from the start", "Drift from the start"),
@@ -26,22 +34,41 @@ MEASURES = {  # of a matrix: column of the file -> words, title of its plot
 SUMMED = "tailors summed"
 
 
+ABOUT = {  # what the page says of each that is asked for
+    "bounds": "what a metric can be at best, and without any adaptation",
+    "components": "what learngenes and tailors hold",
+    "weights": "what adaptation did to the weights",
+    "interference": "what becomes of adapted models that are put together",
+}
+
+
 @dataclass(frozen=True)
 class Analysed:
-    """What the analyse stage found: rows of each task's weights, and of models put together; empty where not asked."""
+    """What the analyse stage found: rows of each task's weights, and of models put together; of each task's bounds; and
+    of components; empty where not asked."""
 
     settings: Mapping[str, Any]
     weights: Mapping[str, Rows]
     interference: Rows
+    bounds: Mapping[str, Rows]
+    components: Found | None
+
+    def real(self, task: str) -> dict[str, float]:
+        """Metric name -> what real images get on the task."""
+        return real_values(self.bounds.get(task, []))
 
 
 @dataclass(frozen=True)
 class AnalysisSection:
+    about: str
     tables: Sequence[Table]
     plots: Sequence[Plot]
+    galleries: Sequence[Gallery]
 
 
-def load_analyses(folder: Path, asked: Mapping[str, Any] | None, tasks: Iterable[str]) -> Analysed | None:
+def load_analyses(
+    folder: Path, asked: Mapping[str, Any] | None, tasks: Mapping[str, Mapping[str, Any]]
+) -> Analysed | None:
     """What the params' `analyses` section asks for; None without one.
 
     Raises UserError for a file that is not what the analyse stage writes.
@@ -51,41 +78,50 @@ def load_analyses(folder: Path, asked: Mapping[str, Any] | None, tasks: Iterable
     layout, weights, together = Layout(Path(folder)), {}, []
     if asked.get("weights"):
         columns = ("method", "seed", "block", *MEASURES)
-        weights = {task: read_rows(layout.weights_table(task), columns) for task in tasks}
+        adapted = [task for task, entry in tasks.items() if not entry.get("seen")]  # on the others nothing is trained
+        weights = {task: read_rows(layout.weights_table(task), columns) for task in adapted}
     if asked.get("interference"):
         columns = ("method", "how", "seed", "task", "num_images", "loss_alone", "loss_together", "difference")
         together = read_rows(layout.interference_table, columns)
-    return Analysed(asked, weights, together)
+    bounds = load_bounds(layout, tasks) if asked.get("bounds") is not None else {}
+    components = load_components(layout) if asked.get("components") is not None else None
+    return Analysed(asked, weights, together, bounds, components)
 
 
 def analysis_section(
-    found: Analysed | None, output: Path, styles: Mapping[str, Style], seeds: Sequence[int]
+    found: Analysed | None,
+    output: Path,
+    styles: Mapping[str, Style],
+    seeds: Sequence[int],
+    runs: Sequence[RunRecord],
+    headline: Sequence[str],
+    params: Mapping[str, Any],
 ) -> AnalysisSection | None:
     """Tables and plots, written to `output` too."""
     if found is None:
         return None
-    tables, plots = {}, []
+    tables, plots, pictures = {}, [], []
+    for task, rows in found.bounds.items():
+        of_task = select(runs, task=task)
+        primary = headline_metrics(of_task, headline)[0]
+        tables[f"bounds_{task}"] = bounds_table(task, rows, of_task, seeds, primary)
     for task, rows in found.weights.items():
         tables[f"weights_{task}"] = weights_table(task, rows, styles, seeds, found.settings["weights"])
         plots += [_by_block(output / "plots", task, measure, rows, styles, seeds) for measure in MEASURES]
     if rows := found.interference:
         tables["interference"] = interference_table(rows, seeds)
         plots += [_alone_and_together(output / "plots", task, rows, styles, seeds) for task in _values(rows, "task")]
+    if parts := found.components:
+        classes = [str(name) for name in params["pretrain"]["classes"]]
+        tables |= {"components": correlation_table(parts), "components_nearest": nearest_table(parts, classes)}
+        plots += component_plots(parts, output / "plots")
+        null_gates = {name: backbone.get("null_gate") for name, backbone in params["backbones"].items()}
+        pictures = galleries(parts, output / "grids", params["name"], classes, null_gates)
     for name, table in tables.items():
         write_table(table, output / "summary", name)
-    return AnalysisSection(list(tables.values()), [plot for plot in plots if plot])
-
-
-def read_rows(path: Path, columns: Sequence[str]) -> Rows:
-    again = "delete it and run the analyse stage again, or snakemake"
-    if not path.is_file():
-        raise UserError(f"{path}: no such file", hint="run the analyse stage, or snakemake")
-    with open(path, newline="", encoding="utf-8") as handle:
-        reader = csv.DictReader(handle)
-        absent = [name for name in columns if name not in (reader.fieldnames or ())]
-        if absent:
-            raise UserError(f"{path}: has no column {', '.join(absent)}", hint=again)
-        return list(reader)
+    asked = [words for name, words in ABOUT.items() if found.settings.get(name) is not None]
+    about = f"{'; '.join(asked)}.".capitalize()
+    return AnalysisSection(about, list(tables.values()), [plot for plot in plots if plot], pictures)
 
 
 def weights_table(

@@ -69,10 +69,12 @@ def line_plot(
     *,
     xlabel: str = "training step",
     ticks: Mapping[float, str] | None = None,
+    level: float | None = None,
 ) -> Plot | None:
     """Mean over seeds against step, with the seeds' range as a band and (`markers`) each seed as a faint point.
 
-    ticks: words at places of the horizontal axis, where that is no number.
+    ticks: words at places of the horizontal axis, where that is no number.  level: what real images get, as a thin
+    dashed line.
     """
     series = [one for one in series if one.mean()]
     if not series:
@@ -97,7 +99,11 @@ def line_plot(
             points = [(x, y, one.style.colour) for one in series for seed in one.seeds for x, y in seed]
             xs, ys, colours = zip(*points, strict=True)
             axes.scatter(xs, ys, s=7, color=colours, alpha=0.45, linewidth=0, zorder=3)
-        scale(axes.yaxis, [y for one in series for _, _, low, high in one.mean() for y in (low, high)])
+        heights = [y for one in series for _, _, low, high in one.mean() for y in (low, high)]
+        if level is not None:
+            axes.axhline(level, color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)), zorder=2)
+            heights.append(level)
+        scale(axes.yaxis, heights)
         if ticks:
             axes.set_xticks(list(ticks), list(ticks.values()))
         else:
@@ -108,6 +114,8 @@ def line_plot(
     last = "; ".join(f"{one.label} {one.mean()[-1][1]:.4g}" for one in series)
     end = "the right" if ticks else "the last step"
     alt = f"Line plot of {title.lower()} against {xlabel}. Means at {end}: {last}."
+    if level is not None:
+        alt, subtitle = f"{alt} Real images: {level:.4g}.", f"{subtitle}; dashed: real images"
     return render(folder, name, draw, title, subtitle, alt, longest=max(len(one.label) for one in series))
 
 

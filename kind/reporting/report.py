@@ -47,6 +47,7 @@ from kind.reporting.tables import with_note, write_table
 
 __all__ = ["HEADLINE", "load_runs", "write_report"]
 
+Levels = Mapping[str, float]  # of real images, by metric
 MOST_ROWS = 30  # of a table of single runs on the page; a longer one is in tables/ alone
 TRADE_OFFS = {  # file name -> in the title, on the axis, its value for a run
     "trade_off": ("size", "trainable parameters", trainable),
@@ -84,7 +85,7 @@ def write_report(
     runs = load_runs(folder, tasks, methods, seeds, entries_on)
     backbones = load_backbones(folder, params.get("backbones"))
     adapted = [task for task, entry in tasks.items() if not entry.get("seen")]  # on the others nothing is trained
-    analysed = load_analyses(folder, params.get("analyses"), adapted)
+    analysed = load_analyses(folder, params.get("analyses"), tasks)
     styles = method_styles(methods)
     write_csv(output / "metrics.csv", run_rows(experiment, runs))
     write_csv(output / "curves.csv", curve_rows(experiment, runs), _curve_columns(runs))
@@ -111,6 +112,7 @@ def write_report(
     sections = []
     for task, entry in tasks.items():
         of_task, own = select(runs, task=task), list(entries_on.get(task, methods))
+        real = analysed.real(task) if analysed else {}
         metrics = headline_metrics(of_task, headline)
         quality = with_note(quality_table(task, of_task, own, seeds), note)
         cost_of_task = cost_table(f"Cost on {task}", of_task, own, seeds, by_task=False)
@@ -144,7 +146,7 @@ def write_report(
                 trade_offs=_trade_offs(
                     output / "plots", task, of_task, styles, metrics[0], TRADE_OFFS if task in adapted else UNTRAINED
                 ),
-                plots=_task_plots(output / "plots", task, of_task, styles, metrics) if task in adapted else [],
+                plots=_task_plots(output / "plots", of_task, styles, metrics, real) if task in adapted else [],
                 of_set=class_sets.get(f"tasks.{task}"),
             )
         )
@@ -164,7 +166,7 @@ def write_report(
         backbone_plot=_backbone_plot(output / "plots", backbones),
         previews=_previews(backbones, [str(name) for name in params.get("pretrain", {}).get("classes", ())]),
         ablations=ablation_sections(ablations, runs, output, styles, seeds, headline, note),
-        analyses=analysis_section(analysed, output, styles, seeds),
+        analyses=analysis_section(analysed, output, styles, seeds, runs, headline, params),
     )
     write_text(output / "index.html", render_page(page))
 
@@ -178,11 +180,11 @@ def _curve_columns(runs: Sequence[RunRecord]) -> list[str]:
 
 
 def _task_plots(
-    folder: Path, task: str, runs: Sequence[RunRecord], styles: Mapping[str, Style], metrics: Sequence[str]
+    folder: Path, runs: Sequence[RunRecord], styles: Mapping[str, Style], metrics: Sequence[str], real: Levels
 ) -> list[plots.Plot]:
-    """Each headline metric against step, then the losses."""
-    by_method = {method: select(runs, method=method) for method in styles}
-    made = [_metric_curve(folder, task, by_method, styles, metric) for metric in metrics]
+    """Each headline metric against step, then the losses.  real: what real images get, where that was measured."""
+    task, by_method = runs[0].task, {method: select(runs, method=method) for method in styles}
+    made = [_metric_curve(folder, by_method, styles, metric, real) for metric in metrics]
     losses = [
         plots.Series(method, styles[method], [plots.averaged(*run.losses) for run in chosen])
         for method, chosen in by_method.items()
@@ -216,7 +218,7 @@ def _trade_offs(
 
 
 def _metric_curve(
-    folder: Path, task: str, by_method: Mapping[str, Sequence[RunRecord]], styles: Mapping[str, Style], metric: str
+    folder: Path, by_method: Mapping[str, Sequence[RunRecord]], styles: Mapping[str, Style], metric: str, real: Levels
 ) -> plots.Plot | None:
     """Curve points may use fewer samples than the final table: one metric name a plot, never a mix."""
     label = metric_label(metric)
@@ -230,9 +232,9 @@ def _metric_curve(
         points = [[(step, value) for step, value in seed if value is not None] for seed in each]
         series.append(plots.Series(method, styles[method], points))
     title = label.with_arrow(metric_names(runs)[metric])
-    return plots.line_plot(
-        folder, f"{task}_{label.base}", series, title, f"{task}: {exact_name(name, runs)}", markers=True
-    )
+    task, level = runs[0].task, real.get(name)
+    subtitle = f"{task}: {exact_name(name, runs)}"
+    return plots.line_plot(folder, f"{task}_{label.base}", series, title, subtitle, markers=True, level=level)
 
 
 def overcomplete_note(

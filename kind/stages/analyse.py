@@ -1,22 +1,24 @@
-"""What adaptation did, beyond samples: one of the analyses that the params ask for, as a CSV under analyses/.
+"""What samples of runs do not show: one of the analyses that the params ask for, as files under analyses/.
 
 weights: every run's matrices on one task against those that it began with: intruder dimensions, drift and effective
 rank of the difference.  interference: models adapted to different tasks, put together, and what that costs each.
+bounds: real images and untouched backbones, measured on one task as samples of runs are.  components: energy,
+similarity and pictures of learngenes and tailors.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kind import recipes
-from kind.artifacts import read_json, write_csv, write_json
+from kind.artifacts import write_csv
 from kind.errors import UserError
-from kind.kept import is_kept, keep
 from kind.stages.context import Context, add_shared_arguments, read_context
 from kind.stages.job import Job
+from kind.stages.kept_rows import Rows, collect
 from kind.stages.run_arguments import Run
 
 if TYPE_CHECKING:
@@ -27,42 +29,57 @@ if TYPE_CHECKING:
 
 EXAMPLE = """python -m kind analyse --experiment rivals --analysis weights --task novel
   python -m kind analyse --experiment rivals --analysis interference"""
-Rows = list[dict[str, Any]]
+ASKED = {  # what asks for each, and what it is of where that is no single task
+    "weights": ("{}", None),
+    "interference": ("{tasks: [A, B], methods: {lora: {}}}", "the tasks that the params name"),
+    "bounds": ("{}", None),
+    "components": ("{}", "the backbones that methods start from"),
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_shared_arguments(parser)
-    parser.add_argument(
-        "--analysis", required=True, choices=("weights", "interference"), help="one of the params' analyses section"
-    )
-    parser.add_argument("--task", metavar="NAME", help="of weights: an entry of the params' tasks section")
+    parser.add_argument("--analysis", required=True, choices=tuple(ASKED), help="one of the params' analyses section")
+    parser.add_argument("--task", metavar="NAME", help="of weights and bounds: an entry of the params' tasks section")
 
 
 def run(arguments: argparse.Namespace) -> None:
     context = read_context(arguments)
-    name = arguments.analysis
+    name, task = arguments.analysis, arguments.task
+    example, of = ASKED[name]
     if getattr(context.experiment.analyses, name, None) is None:
-        example = "{}" if name == "weights" else "{tasks: [A, B], methods: {lora: {}}}"
         raise UserError(
             f"{context.params_path}: analyses has no {name}",
             hint=f"to ask for it, write analyses: {{{name}: {example}}}",
         )
-    if (name == "weights") != (arguments.task is not None):
+    if (of is None) != (task is not None):
         raise UserError(
-            "--analysis weights is of one task: give --task"
-            if name == "weights"
-            else "--analysis interference is of the tasks that the params name: it takes no --task",
+            f"--analysis {name} is of one task: give --task"
+            if of is None
+            else f"--analysis {name} is of {of}: it takes no --task",
             hint=f"tasks: {', '.join(context.experiment.tasks)}",
         )
+    if task is not None and context.choose("tasks", task).seen and name == "weights":
+        raise UserError(
+            f"{context.params_path}: on tasks.{task} nothing is trained that could be analysed",
+            hint="name a task without `seen: true`",
+        )
+    analyse(context, name, task)
+
+
+def analyse(context: Context, name: str, task: str | None) -> None:
     if name == "weights":
-        if context.choose("tasks", arguments.task).seen:
-            raise UserError(
-                f"{context.params_path}: on tasks.{arguments.task} nothing is trained that could be analysed",
-                hint="name a task without `seen: true`",
-            )
-        analyse_weights(context, arguments.task)
-    else:
+        analyse_weights(context, task)
+    elif name == "interference":
         analyse_interference(context)
+    elif name == "bounds":
+        from kind.stages.bounds import analyse_bounds
+
+        analyse_bounds(context, task)
+    else:
+        from kind.stages.components import analyse_components
+
+        analyse_components(context)
 
 
 def analyse_weights(context: Context, task: str) -> None:
@@ -105,19 +122,6 @@ def analyse_interference(context: Context) -> None:
         for (label, seed), each in together.items()
     }
     job.run(lambda: write_csv(layout.interference_table, collect(job, parts), INTERFERENCE_COLUMNS))
-
-
-def collect(job: Job, parts: dict[str, Callable[[], Rows]]) -> Rows:
-    """Rows of all parts; each part's are kept in the state folder when it is done, so that a killed job goes on."""
-    rows = []
-    for name, work in parts.items():
-        kept = job.state / job.identity / f"{name}.json"
-        if not is_kept(kept):
-            write_json(kept, work())
-            keep(kept)
-            print(f"{name}: done", flush=True)
-        rows += read_json(kept)
-    return rows
 
 
 def _trained(runs: list[Run]) -> list[Path]:

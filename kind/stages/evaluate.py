@@ -8,24 +8,22 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kind import recipes
 from kind.artifacts import digest
 from kind.errors import UserError
-from kind.params.messages import told_apart
 from kind.parts import Part, feature_jobs, finished_parts
 from kind.stages.job import Job, read_record
 from kind.stages.measure_files import IMAGES, add_measuring_arguments, measuring_options_given, positive_number
 from kind.stages.run_arguments import Run, add_part_argument, add_run_arguments, read_run
 from kind.stages.ways import works_on_files
+from kind.stages.yardstick import read_yardstick, yardstick_files
 
 EXAMPLE = """python -m kind evaluate --experiment smoke --task novel --method kind --seed 0
   python -m kind evaluate samples.npz VIRTUAL_imagenet256_labeled.npz --output metrics.json"""
 if TYPE_CHECKING:
-    from kind.evaluation.feature_sets import FeatureSet
     from kind.evaluation.image_sets import ImageSet
 
 FORMAT = 1
@@ -109,10 +107,7 @@ def evaluate_run(this: Run) -> None:
         recipe=recipes.evaluate(context.experiment, *this.name),
         inputs=[
             *shards,
-            *context.extractor_files(),
-            layout.reference(this.task),
-            *([layout.judge(this.task)] if context.experiment.is_judged else []),
-            layout.record(layout.reference(this.task).parent, this.task),
+            *yardstick_files(context, this.task),
             *(layout.record(this.folder, stage) for stage in ("finetune", "sample")),
             *layout.data_files(context.experiment.task(this.task).data),
         ],
@@ -134,14 +129,7 @@ def measure(this: Run, recipe: str) -> dict[str, Any]:
 
 def write_metrics(this: Run) -> None:
     from kind.artifacts import provenance, write_json
-    from kind.devices import choose_device, prepare_torch
-    from kind.evaluation.feature_sets import measure_images
-    from kind.evaluation.features import load_extractor
     from kind.evaluation.image_npz import from_npz
-    from kind.evaluation.judge import load_judge
-    from kind.evaluation.metrics import evaluate_images
-    from kind.evaluation.reference import load_reference, reference_images
-    from kind.stages.images import load_images, load_shots, qualified
 
     context = this.context
     experiment, layout = context.experiment, context.layout
@@ -150,35 +138,10 @@ def write_metrics(this: Run) -> None:
     drawn = read_record(layout.record(this.folder, "sample"), "precision")
     judged = ["judge"] if experiment.is_judged else []
     described = read_record(layout.record(layout.reference(this.task).parent, this.task), *judged)
-    prepare_torch(experiment.compute.threads, experiment.compute.deterministic)
-    device = choose_device(experiment.compute.device, context.device_key)
-    extractor = load_extractor(context.extractor_weights(), device=str(device))
-    reference, _ = load_reference(layout.reference(this.task))
-    check_reference(layout.reference(this.task), reference, qualified(task.data, task.classes))
-    pixels = {}
-    if experiment.is_judged:
-        pixels["judge"] = load_judge(layout.judge(this.task))
-        pixels["judged_reference"] = reference_images(layout.reference(this.task))
-    if experiment.looks_for_copies:
-        pixels["train_images"] = load_shots(context, task).images
-        pixels["test_images"] = load_images(context, task.data, "test", task.classes).images
+    yardstick = read_yardstick(context, this.task, copies=experiment.looks_for_copies)
 
     def compare(images: ImageSet) -> dict[str, Any]:
-        label = f"{this.task} {this.label} seed {this.seed}"
-        features = measure_images(
-            replace(images, name=label, class_names=reference.class_names),
-            extractor,
-            experiment.evaluation.batch_size,
-            cache=layout.features,
-            quiet=False,
-        )
-        return evaluate_images(
-            features,
-            reference,
-            images,
-            known_classes=extractor.class_names,
-            **pixels,
-        )
+        return yardstick.measure(images, f"{this.task} {this.label} seed {this.seed}")
 
     shards, shape = this.shards(), from_npz([layout.reference(this.task)]).shape
     for path in (path for paths in shards.values() for path in paths):  # one by one, so that the wrong one is named
@@ -198,7 +161,10 @@ def write_metrics(this: Run) -> None:
             }
     protocol = recipes.protocol(experiment, this.task)
     protocol["precision"] = {"training": finetuned["training"]["precision"], "sampling": drawn["precision"]}
-    protocol["reference"] |= {"extractor_sha256": extractor.identity, "num_images": reference.count}
+    protocol["reference"] |= {
+        "extractor_sha256": yardstick.extractor.identity,
+        "num_images": yardstick.reference.count,
+    }
     content = {
         "format": FORMAT,
         "experiment": experiment.name,
@@ -235,13 +201,3 @@ def check_samples(images: ImageSet, shape: Sequence[int], num_classes: int) -> N
             f"to {num_classes - 1}",
             hint=AGAIN,
         )
-
-
-def check_reference(path: Path, found: FeatureSet, wanted: Sequence[str]) -> None:
-    """Raises UserError unless it is the reference stage's, of the task's classes."""
-    again = "run the reference stage again, or snakemake"
-    if found.origin is None or found.labels is None or found.class_names is None:
-        raise UserError(f"{path}: statistics alone, as other tools write them; a run needs features, too", hint=again)
-    if list(found.class_names) != list(wanted):
-        there, needed = told_apart(found.class_names, wanted)
-        raise UserError(f"{path}: a reference of the classes {there}; the task's are {needed}", hint=again)

@@ -28,7 +28,26 @@ def test_nothing_is_asked_for_unless_the_section_says_so(load):
     assert load().analyses is None
     only_weights = load(analyses={"weights": {}}).analyses
     assert (only_weights.weights.num_vectors, only_weights.weights.max_cosine) == (10, 0.6)
-    assert only_weights.interference is None
+    assert only_weights.interference is None and only_weights.bounds is None and only_weights.components is None
+
+
+def test_bounds_and_components_are_asked_for_by_name(load):
+    found = load(analyses={"bounds": {}, "components": {"seed": 3}})
+    assert found.analyses.bounds is not None and found.analyses.weights is None
+    components = found.analyses.components
+    assert (components.num_permutations, components.images_per_class, components.seed) == (10_000, 100, 3)
+
+
+def test_backbones_are_those_that_entries_start_from(load):
+    more = {f"backbones.{name}": KIND | given for name, given in {
+        "soft": {"gate": "soft", "num_tailors": 8}, "nogate": {"num_tailors": 0}, "unused": {}, "other": {},
+    }.items()}  # fmt: skip
+    methods = {"lora": {"rank": 4}, "kind": {}, "divgate": {"backbone": "soft"},
+               "kind-nogate": {"backbone": "nogate", "num_learngenes": 8}, "again": {"method": "kind", "backbone": "other"}}  # fmt: skip
+    experiment = load(**more, methods=methods)
+    assert experiment.starting_backbones() == [name for name in experiment.backbones if name != "unused"]
+    assert sorted(experiment.starting_backbones()) == ["dense", "kind", "nogate", "other", "soft"]
+    assert sorted(experiment.gated_backbones()) == ["kind", "other"]
 
 
 def test_an_entry_may_stand_in_for_another_on_a_task(load):
@@ -37,14 +56,21 @@ def test_an_entry_may_stand_in_for_another_on_a_task(load):
     assert [found.entry("lora", task) for task in ("novel", "shift")] == ["lora", "lora"]
 
 
+KIND = {"form": "kind", "num_learngenes": 20, "num_tailors": 4}
+NONE = (
+    "analyses: names no analysis; write one or more of `weights: {}`, `bounds: {}`, `components: {}` and "
+    "`interference: ...`, or leave the section out"
+)
 WHERE = "analyses.interference"
 MISTAKES = [
-    ({}, "analyses: names no analysis; write `weights: {}`, `interference: ...` or both, or leave the section out"),
-    ({"weights": None}, "analyses: names no analysis; write `weights: {}`, `interference: ...` or both, or leave the section out"),
-    ({"wights": {}}, "analyses.wights: unknown key (did you mean 'weights'?); allowed: weights, interference"),
+    ({}, NONE),
+    ({"weights": None}, NONE),
+    ({"wights": {}}, "analyses.wights: unknown key (did you mean 'weights'?); allowed: weights, interference, bounds, components"),
     ({"weights": {"num_vectors": 0}}, "analyses.weights.num_vectors: must be at least 1, found 0"),
     ({"weights": {"num_vectors": 33}}, "analyses.weights.num_vectors: 33 exceeds the 32 singular vectors of a matrix of width 32"),
     ({"weights": {"max_cosine": 1.5}}, "analyses.weights.max_cosine: must be at most 1, found 1.5"),
+    ({"bounds": {"seed": 1}}, "analyses.bounds.seed: unknown key; no keys are allowed here"),
+    ({"components": {"num_permutations": 0}}, "analyses.components.num_permutations: must be at least 1, found 0"),
     (asked(["novel"]), f"{WHERE}.tasks: expected 2 or more entries, found ['novel']"),
     (asked(["novel", "shift", "novel"]), f"{WHERE}.tasks: 'novel' is named twice"),
     (asked(["novel", "shft"]), f"{WHERE}.tasks: no task 'shft' (did you mean 'shift'?); tasks: more, novel, shift"),
@@ -72,3 +98,29 @@ def test_one_mistake_gives_one_line(complain, analyses, line):
 
 def test_a_mistake_elsewhere_is_not_told_twice(complain):
     assert ": 1 problem\n" in complain(tasks=[], analyses=asked())
+
+
+GATED = (
+    "analyses.components: looks at learngenes and tailors of backbones that methods start from, and none has tailors "
+    "behind a class gate; found {}; add a method that starts from one of form kind with gate binary and num_tailors 1 "
+    "or more, or leave components out"
+)
+WITHOUT = [
+    ({"methods": {"full": {}, "lora": {"rank": 4}}}, "dense (form dense)"),
+    ({"methods": {"scratch": {}}}, "no backbone at all"),
+    ({"methods": {"kind-nogate": {"backbone": "kind", "num_learngenes": 8}}, "backbones.kind": KIND | {"num_tailors": 0}},
+     "kind (no tailors)"),
+    ({"methods": {"full": {}, "divgate": {"backbone": "kind"}}, "backbones.kind": KIND | {"gate": "soft"}},
+     "kind (gate soft), dense (form dense)"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("changes, found", WITHOUT, ids=[found for _, found in WITHOUT])
+def test_components_need_tailors_behind_a_class_gate(complain, changes, found):
+    message = complain(**changes, analyses={"components": {}})
+    assert f": 1 problem\n  1. {GATED.format(found)}\n" in message
+
+
+def test_components_are_no_second_mistake_of_what_cannot_be_read(complain):
+    kind = complain(**{"backbones.kind": KIND | {"num_tailors": -1}}, analyses={"components": {}})
+    assert ": 1 problem\n" in kind and "analyses" not in kind

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+
 import pytest
 
 pytestmark = pytest.mark.workflow
@@ -27,6 +29,25 @@ def test_analyses_need_what_was_trained_and_no_samples(workspace):
     assert (
         whole.planned["analyse_weights"] == 2 and whole.planned["analyse_interference"] == whole.planned["report"] == 1
     )
+
+
+def test_bounds_and_components_are_added_to_a_finished_experiment(copied):
+    """Through the real graph: nothing is trained or drawn again."""
+    copied.edit("evaluation:", "analyses: {bounds: {}, components: {num_permutations: 99}}\nevaluation:")
+    run = copied.snakemake()
+    assert run.code == 0, run.output
+    assert run.planned == {"analyse_bounds": 1, "analyse_components": 1, "report": 1, "all": 1}
+    with open(copied.results / "analyses" / "bounds_novel.csv", newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    assert [(row["what"], row["backbone"], row["num_samples"]) for row in rows] == [
+        (what, backbone, count)
+        for what, backbone in (("real", ""), ("untouched", "dense"), ("untouched", "kind"))
+        for count in ("60", "40")
+    ]
+    assert all(row["fd_digits_60_vs_60" if row["num_samples"] == "60" else "fd_digits_40_vs_60"] for row in rows)
+    page = (copied.results / "report" / "index.html").read_text()
+    assert "Bounds on novel" in page and "What the components of kind draw" in page
+    assert "Nothing to be done" in copied.snakemake("--dry-run").output
 
 
 def test_to_ask_for_analyses_where_there_are_none_is_one_message(workspace):

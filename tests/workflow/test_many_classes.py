@@ -32,6 +32,13 @@ def test_611_classes_through_every_stage(tmp_path):
     fd = next(name for name in rows[0] if name.startswith("fd_glyphs"))
     assert all(float(row[fd]) > 0 for row in rows)
 
+    for task in ("novel", "script"):
+        with open(layout.bounds_table(task)) as handle:
+            real, dense, kind = csv.DictReader(handle)
+        assert float(real[fd]) < float(dense[fd]) and float(real[fd]) < float(kind[fd])
+    with open(layout.component_files()[1]) as handle:
+        assert sum(1 for _ in csv.DictReader(handle)) == 150 * 149 // 2
+
     page = (layout.report / "index.html").read_text()
     pretraining, novel = experiment.pretrain.classes, experiment.tasks["novel"].classes
     assert f"all 150 classes of the set seen: {', '.join(pretraining[:12])} and 138 more" in page

@@ -1,4 +1,4 @@
-# What adaptation did to the weights, and adapted models put together: where the params have an `analyses` section.
+# What samples of runs do not show: where the params have an `analyses` section.
 
 
 localrules: analyses
@@ -79,3 +79,67 @@ rule analyse_interference:
         "{wildcards.experiment}: adapted models put together"
     shell:
         command("analyse --analysis interference")
+
+
+def starting_backbones(wildcards):
+    """With the VAE that makes pixels of their latents, if they draw any."""
+    experiment, layout = experiment_of(wildcards), layout_of(wildcards)
+    data = experiment.tasks[wildcards.task].data
+    return [*map(layout.backbone_model, experiment.starting_backbones()), *vae_files(experiment, data)]
+
+
+rule analyse_bounds:
+    input:
+        starting_backbones,
+        data_of_task,
+        extractor_files,
+        ANY.reference("{task}"),
+        judge_of,
+        ANY.record(ANY.reference("{task}").parent, "{task}"),
+    output:
+        ANY.bounds_table("{task}"),
+        record=ANY.record(ANY.analyses, "bounds_{task}"),
+    params:
+        file=params_file,
+        recipe=recipe("bounds", "task"),
+    log:
+        ANY.log("analyse", "bounds", "{task}"),
+    threads: threads_of
+    resources:
+        gpu=gpus_of,
+    message:
+        "{wildcards.experiment}: real images and untouched backbones on {wildcards.task}"
+    shell:
+        command("analyse --analysis bounds", "task")
+
+
+def gated_backbones(wildcards):
+    """With the images that they were trained on."""
+    experiment, layout = experiment_of(wildcards), layout_of(wildcards)
+    data = experiment.pretrain.data
+    return [
+        *map(layout.backbone_model, experiment.gated_backbones()),
+        *by_description(layout.data_files(data)),
+        *vae_files(experiment, data),
+    ]
+
+
+rule analyse_components:
+    input:
+        gated_backbones,
+        extractor_files,
+    output:
+        ANY.component_files(),
+        record=ANY.record(ANY.analyses, "components"),
+    params:
+        file=params_file,
+        recipe=recipe("components"),
+    log:
+        ANY.log("analyse", "components"),
+    threads: threads_of
+    resources:
+        gpu=gpus_of,
+    message:
+        "{wildcards.experiment}: what learngenes and tailors hold"
+    shell:
+        command("analyse --analysis components")
