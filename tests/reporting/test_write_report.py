@@ -85,7 +85,9 @@ def test_all_files_are_written(finished):
             "trade_off_time",
         )
         expected |= {f"plots/{task}_{name}.{suffix}" for name in curves for suffix in ("png", "svg")}
-    expected |= {f"summary/{n}.{s}" for n in ("overview", "cost", "memorisation") for s in ("csv", "md", "tex")}
+    expected |= {f"plots/overall_{name}.{suffix}" for name in curves[:5] for suffix in ("png", "svg")}
+    tables = ("overview", "overall", "overall_time", "cost", "memorisation")
+    expected |= {f"summary/{name}.{suffix}" for name in tables for suffix in ("csv", "md", "tex")}
     assert names == expected
 
 
