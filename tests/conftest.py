@@ -13,17 +13,28 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny products: more threads onl
 import pytest  # noqa: E402
 
 TESTS = Path(__file__).parent
-SHARED = ("dvc", "errors", "stages", "tracking", "workflow")  # one finished experiment serves the tests of a folder
+# By folder, what takes long to make and serves many tests there; those that take longest first.  Of SLURM's all: there
+# may be one cluster at a time.
+SHARED = {
+    "slurm": None, "workflow": "finished", "dvc": "first", "faults": "finished", "stages": "tiny",
+    "tracking": "empty_store", "errors": "finished",
+}  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where processes share the tests (pytest-xdist), those that wait for one experiment go to one process, and first;
-    others go file by file."""
-    folders = {item: item.path.relative_to(TESTS).parts[0] for item in items}
-    items.sort(key=lambda item: folders[item] not in SHARED)
+    """Where processes share the tests (pytest-xdist), those that wait for the same go to one process, and first; then
+    others of these folders, file by file; then the rest."""
+    groups, order = {}, {}
     for item in items:
-        group = folders[item] if folders[item] in SHARED else str(item.path.relative_to(TESTS))
-        item.add_marker(pytest.mark.xdist_group(group))
+        file = item.path.relative_to(TESTS)
+        folder = file.parts[0]
+        place = list(SHARED).index(folder) if folder in SHARED else len(SHARED)
+        waits = folder in SHARED and SHARED[folder] in (None, *item.fixturenames)
+        groups[item] = folder if waits else str(file)
+        order[item] = (not waits, place)
+    items.sort(key=order.get)
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(groups[item]))
 
 
 @pytest.fixture(scope="session")
