@@ -35,7 +35,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 test: setup  ## the tests, at most 10 minutes on two cores
 	$(BIN)/python -m pytest -m "not slow" $(SHARED_OUT)
 
-test-all: setup  ## the slow tests: dvc repro; a browser (Debian: chromium chromium-driver); SLURM (docs/cluster.md)
+test-all: setup  ## the slow tests, half an hour: dvc; a browser (Debian: chromium chromium-driver); SLURM (docs/cluster.md)
 	$(BIN)/python -m pytest -m slow $(SHARED_OUT)
 
 ui: setup  ## the runs in MLflow, on this machine alone
