@@ -11,7 +11,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 EXPERIMENT ?= smoke
 PYTEST_WORKERS ?= 2  # processes that share the tests; 0: this one alone
-SHARED_OUT := -n $(PYTEST_WORKERS) --dist loadgroup --no-loadscope-reorder  # tests/conftest.py groups them
+SHARED_OUT := -n $(PYTEST_WORKERS) --dist loadscope --no-loadscope-reorder  # tests/conftest.py groups them
 
 .PHONY: smoke setup test test-all ui server lint docs methods lock clean help
 
