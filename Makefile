@@ -11,6 +11,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 EXPERIMENT ?= smoke
 PYTEST_WORKERS ?= 2  # processes that share the tests; 0: this one alone
+SHARED_OUT := -n $(PYTEST_WORKERS) --dist loadscope --no-loadscope-reorder  # tests/conftest.py groups them
 
 .PHONY: smoke setup test test-all ui server lint docs methods lock clean help
 
@@ -32,10 +33,10 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	@touch $@
 
 test: setup  ## the tests, at most 10 minutes on two cores
-	$(BIN)/python -m pytest -m "not slow" -n $(PYTEST_WORKERS) --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest -m "not slow" $(SHARED_OUT)
 
-test-all: setup  ## the slow tests: dvc repro; a browser (Debian: chromium chromium-driver); SLURM (docs/cluster.md)
-	$(BIN)/python -m pytest -m slow
+test-all: setup  ## the slow tests, half an hour: dvc; a browser (Debian: chromium chromium-driver); SLURM (docs/cluster.md)
+	$(BIN)/python -m pytest -m slow $(SHARED_OUT)
 
 ui: setup  ## the runs in MLflow, on this machine alone
 	@MLFLOW_TRACKING_URI= $(BIN)/python -m kind track --experiment $(EXPERIMENT) --link || true

@@ -6,8 +6,11 @@ features in the cache.  So the whole is the same whoever made the pieces, and ma
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
+from stat import S_ISREG
 from typing import NamedTuple, TypeVar
 
 from kind.artifacts import read_json
@@ -95,10 +98,9 @@ def planned_jobs(asked: int, recipes: Mapping[Path, str], markers: Path) -> int:
     So another number in the params makes nothing anew.  recipes: digest that the job's record should have, and those
     before it, which follow.
     """
-    found = {path: _read(path) for path in recipes}
-    if any(content.get("recipe_digest") != recipes[path] for path, content in found.items()):
+    if any(_made(path).recipe != recipe for path, recipe in recipes.items()):
         return finished_parts(markers, asked, next(iter(recipes.values())), otherwise=asked)
-    return next(iter(found.values())).get("jobs", 1)
+    return _made(next(iter(recipes))).jobs
 
 
 def finished_parts(markers: Path, asked: int, recipe: str, otherwise: int = 1) -> int:
@@ -107,18 +109,64 @@ def finished_parts(markers: Path, asked: int, recipe: str, otherwise: int = 1) -
     markers: the path of these, with `{part}` and `{parts}` in its name.  Where there are several sets (the number was
     changed between), that of the number asked goes first.  recipe: digest of the job's, which those of its parts have.
     """
-    left = markers.parent.glob(markers.name.format(part="*", parts="*"))
-    there = {path.name for path in left if _read(path).get("recipe_digest") == recipe}
+    there = {name for name in _left(markers) if _made(markers.with_name(name)).recipe == recipe}
+    if not there:
+        return otherwise
     numbers = sorted({asked, *(int(name.removesuffix(".json").rpartition("_of_")[2]) for name in there)})
     names = {of: [markers.name.format(part=number, parts=of) for number in range(1, of + 1)] for of in numbers}
     whole = [of for of in numbers if there.issuperset(names[of])]
     return asked if asked in whole else max(whole, default=otherwise)
 
 
-def _read(record: Path) -> Mapping:
-    """Empty where there is none, or a damaged one: its job is done again."""
+class _Made(NamedTuple):
+    recipe: str | None  # digest
+    jobs: int  # parts
+
+
+def _made(record: Path) -> _Made:
+    """What a record says; a plan asks it of thousands, each for its own job and for those that follow."""
     try:
-        content = read_json(record) if record.is_file() else {}
+        found = record.stat()
+    except OSError:
+        return _NOTHING
+    return _read(record, (found.st_mtime_ns, found.st_size, found.st_ino)) if S_ISREG(found.st_mode) else _NOTHING
+
+
+_NOTHING = _Made(None, 1)
+
+
+@cache
+def _read(record: Path, version: tuple[int, ...]) -> _Made:
+    """Nothing in a damaged one: its job is done again."""
+    try:
+        content = read_json(record)
     except UserError:
-        content = {}
-    return content if isinstance(content, dict) else {}
+        return _NOTHING
+    return _Made(content.get("recipe_digest"), content.get("jobs", 1)) if isinstance(content, dict) else _NOTHING
+
+
+def _left(markers: Path) -> Sequence[str]:
+    """Names of the records of a job's parts.  Those of all jobs lie in one folder, which is listed once while it stays
+    as it is; one that changed just now may change again without another time."""
+    try:
+        changed = markers.parent.stat().st_mtime_ns
+    except OSError:
+        return ()
+    listed = _names if time.time_ns() - changed > _SAME_TIME else _names.__wrapped__
+    return listed(markers.parent, changed).get(_job_of(markers), ())
+
+
+_SAME_TIME = 3_000_000_000  # ns; FAT has steps of 2 s
+
+
+@cache
+def _names(folder: Path, changed: int) -> Mapping[str, Sequence[str]]:
+    """Of a folder's records, by job."""
+    names: dict[str, list[str]] = {}
+    for record in folder.glob("*_of_*.json"):
+        names.setdefault(_job_of(record), []).append(record.name)
+    return names
+
+
+def _job_of(marker: Path) -> str:
+    return marker.name.removesuffix(".json").rpartition(".")[0]

@@ -13,17 +13,44 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny products: more threads onl
 import pytest  # noqa: E402
 
 TESTS = Path(__file__).parent
-SHARED = ("dvc", "errors", "stages", "tracking", "workflow")  # one finished experiment serves the tests of a folder
+# Folders of which one finished experiment serves the tests, those that take longest first; of slurm/ there may be one
+# cluster at a time.  Files there that need none of it take long themselves.
+SHARED = ("slurm", "workflow", "dvc", "faults", "stages", "tracking", "errors")
+ALONE = {
+    "workflow": {"latents_pipeline", "many_classes", "paper", "rivals", "scale", "training_retries", "tuning"},
+    "faults": {"class_names", "killed_training", "params_fuzz"},
+    "stages": {"plan", "seen_stages", "made_of_others", "soft_gate_stages"},
+}
+
+
+def group_of(nodeid: str) -> str:
+    """Where processes share the tests (pytest-xdist), those of a group go to one: a folder, or a file."""
+    file = Path(nodeid.partition("::")[0])
+    folder, name = file.parent.name, file.stem.removeprefix("test_")
+    return folder if folder in SHARED and name not in ALONE.get(folder, ()) else str(file)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where processes share the tests (pytest-xdist), those that wait for one experiment go to one process, and first;
-    others go file by file."""
-    folders = {item: item.path.relative_to(TESTS).parts[0] for item in items}
-    items.sort(key=lambda item: folders[item] not in SHARED)
-    for item in items:
-        group = folders[item] if folders[item] in SHARED else str(item.path.relative_to(TESTS))
-        item.add_marker(pytest.mark.xdist_group(group))
+    """Those that wait for something finished come first, then the others of these folders, then the rest."""
+
+    def place(item: pytest.Item) -> tuple[bool, int]:
+        folder, group = item.path.parent.name, group_of(item.nodeid)
+        return group not in SHARED, SHARED.index(folder) if folder in SHARED else len(SHARED)
+
+    items.sort(key=place)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log):
+    """By `group_of`.  Groups by mark (--dist loadgroup) are nothing to pytest-xdist 3.8 with pytest 9.2, where a test's
+    name cannot be changed."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Groups(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(nodeid)
+
+    return Groups(config, log) if config.getvalue("dist") == "loadscope" else None
 
 
 @pytest.fixture(scope="session")

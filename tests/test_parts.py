@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -97,3 +100,38 @@ def test_only_whole_sets_of_parts_count(tmp_path):
     assert finished_parts(markers, 3, "this") == 3
     assert finished_parts(markers, 2, "this") == 2
     assert finished_parts(markers, 3, "another") == 1
+
+
+@pytest.mark.parametrize("ago", [0, 10**11])  # ns
+def test_each_change_of_the_folder_that_all_parts_share_is_seen(tmp_path, ago):
+    moment = time.time_ns() - ago
+
+    def leave(job, part, parts):
+        write_json(tmp_path / f"{job}.{part}_of_{parts}.json", {"recipe_digest": "a"})
+
+    def found():
+        return finished_parts(tmp_path / "t.lora.1.{part}_of_{parts}.json", 2, "a")
+
+    for job in ("t.lora.11", "at.lora.1"):  # neither is taken for the other
+        leave(job, 1, 2)
+        leave(job, 2, 2)
+    leave("t.lora.1", 1, 2)
+    os.utime(tmp_path, ns=(moment, moment))
+    assert found() == 1
+    leave("t.lora.1", 2, 2)
+    later = moment + bool(ago)  # what changes twice at once has one time
+    os.utime(tmp_path, ns=(later, later))
+    assert found() == 2
+
+
+def test_many_stale_jobs_list_the_folder_of_parts_once(tmp_path, monkeypatch):
+    for job in range(50):
+        for part in range(1, 5):
+            write_json(tmp_path / f"t.lora.{job}.{part}_of_4.json", {"recipe_digest": "a"})
+    os.utime(tmp_path, (1, 1))
+    listed, glob = [], Path.glob
+    monkeypatch.setattr(Path, "glob", lambda folder, pattern: listed.append(folder) or glob(folder, pattern))
+    own = {tmp_path / "there is none.json": "a"}
+    found = [planned_jobs(3, own, tmp_path / f"t.lora.{job}.{{part}}_of_{{parts}}.json") for job in range(50)]
+    assert found == [4] * 50
+    assert len(listed) == 1

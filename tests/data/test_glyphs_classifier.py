@@ -7,12 +7,12 @@ import pytest
 
 from kind.data.sources import SOURCES
 
-TRAINED, HELD_OUT, EPOCHS, BATCH = 80, 20, 8, 256
+TRAINED, HELD_OUT, EPOCHS, BATCH, RATE = 80, 20, 4, 256, 5e-3
 
 
 @pytest.mark.slow
 def test_a_network_knows_held_out_pictures_of_all_classes():
-    """Two minutes on one core; a like one reached 97.7 %."""
+    """It reaches 97.0 %, in 75 CPU seconds, of which 20 draw the pictures."""
     import torch
     import torch.nn.functional as F
     from torch import nn
@@ -27,12 +27,12 @@ def test_a_network_knows_held_out_pictures_of_all_classes():
         return [nn.Conv2d(channels, width, 3, padding=1, stride=stride), nn.BatchNorm2d(width), nn.GELU()]
 
     network = nn.Sequential(
-        *layer(1, 32, 1), *layer(32, 64, 2), *layer(64, 128, 1), nn.Flatten(),
-        nn.Linear(128 * 6 * 6, 256), nn.BatchNorm1d(256), nn.GELU(), nn.Dropout(0.3), nn.Linear(256, 611),
+        *layer(1, 32, 1), *layer(32, 64, 2), *layer(64, 128, 2), nn.Flatten(),
+        nn.Linear(128 * 3 * 3, 256), nn.BatchNorm1d(256), nn.GELU(), nn.Dropout(0.2), nn.Linear(256, 611),
     )  # fmt: skip
     steps = EPOCHS * (len(train) // BATCH)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=0.02)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=0.02)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
     for _ in range(EPOCHS):
         order = torch.from_numpy(train)[torch.randperm(len(train))]
         for chosen in order[: len(order) // BATCH * BATCH].split(BATCH):

@@ -167,6 +167,8 @@ def by_hand(valid: str) -> dict[str, bytes]:
         "a tab": valid.replace("  digits", "\tdigits"),
         "a NUL": valid.replace("digits", "dig\0its", 1),
         "control characters": valid.replace("for tests", "\x1b[2J\x07"),
+        "an escape as a data set": valid.replace("data:\n", 'data:\n  "\\e": {source: digits}\n', 1),
+        "an escape as a data set of another mistake": valid.replace("data:\n", 'data:\n  "\\e": {source: digits, split: 1}\n', 1),
         "a Python object": valid + "replay: !!python/object/apply:os.system ['touch canary']\n",
         "a Python tuple": valid + "replay: !!python/tuple [1, 2]\n",
         "a Python name": valid + "replay: !!python/name:os.system\n",

@@ -1,8 +1,8 @@
 """Runs stages on a disk that fills up: `unshare -m python small_disk.py FOLDER COMMANDS`, as root.
 
-FOLDER/template is copied to a small tmpfs over FOLDER/work.  Each command of COMMANDS (JSON) runs with 0, 1, 3, 9, ...
-free pages until it succeeds, and what is seen is printed as one JSON line a run: pages, exit code, message, and the
-checksum of every file.
+FOLDER/template is copied to a small tmpfs over FOLDER/work.  Each command of COMMANDS (JSON, with its record, its other
+outputs, and numbers of pages) runs with so many free pages, one after the other, until it succeeds, and what is seen is
+printed as one JSON line a run: pages, exit code, output, message, and the checksum of every file.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ def main() -> None:
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "none", str(work)], check=True)
     subprocess.run(["cp", "-r", f"{folder}/template/.", str(work)], check=True)
     os.chdir(work)
-    for command, record, outputs in commands:
-        for number, pages in enumerate([0, *(3**k for k in range(12))]):
+    for command, record, outputs, free in commands:
+        for number, pages in enumerate(free):
             Path(record).unlink(missing_ok=True)  # so that there is work
             if number % 2:  # with the outputs of an earlier run, and without them
                 for name in outputs:
                     Path(name).unlink(missing_ok=True)
             fill(pages)
-            errors = io.StringIO()
-            with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(io.StringIO()):
+            errors, output = io.StringIO(), io.StringIO()
+            with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(output):
                 code = run([command[0], "--experiment", "tiny.yaml", *command[1:]])
-            seen = {"command": command, "pages": pages, "code": code, "said": errors.getvalue(), "files": contents()}
-            print(json.dumps(seen), flush=True)
+            seen = {"command": command, "pages": pages, "code": code, "output": output.getvalue()}
+            print(json.dumps({**seen, "said": errors.getvalue(), "files": contents()}), flush=True)
             if code == 0:
                 break
         Path("ballast").unlink()

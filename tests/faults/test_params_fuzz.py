@@ -116,10 +116,18 @@ def test_the_nastiest_by_hand_are_one_message_each(folder, valid_params, capsys,
         with bounded():
             code = main(["check", "--experiment", "broken.yaml"])
         said = capsys.readouterr().err
-        assert code in (0, 2) and "Traceback" not in said, (name, said[:500])
+        assert code in (0, 2) and "Traceback" not in said and "\x1b" not in said, (name, said[:500])
         assert not list(folder.rglob("canary")), name
         good += [name] if code == 0 else []
     assert good == ["a long line", "10^18 curve points"]
+
+
+@pytest.mark.parametrize("name", ["an escape as a data set", "an escape as a data set of another mistake"])
+def test_an_escape_in_a_name_is_shown_and_not_obeyed(folder, valid_params, name):
+    (folder / "broken.yaml").write_bytes(by_hand(valid_params)[name])
+    with pytest.raises(UserError) as said:
+        load_experiment(folder / "broken.yaml")
+    assert "\\x1b" in str(said.value) and "\x1b" not in str(said.value)
 
 
 def test_files_that_extend_one_another_without_end_are_told(folder, valid_params):

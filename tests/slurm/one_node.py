@@ -25,7 +25,7 @@ from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "sinfo", "scontrol", "scancel")
 SYSTEM_CONFIGURATIONS = (Path("/etc/slurm/slurm.conf"), Path("/etc/slurm-llnl/slurm.conf"))
-START_SECONDS, STOP_SECONDS = 60, 15
+START_SECONDS, STOP_SECONDS = 180, 15
 PR_SET_PDEATHSIG = 1
 
 CONFIGURATION = """\
