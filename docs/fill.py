@@ -94,14 +94,14 @@ def headline(experiment: str) -> str:
     )
 
 
-def finding(experiment: str, table: str = "overall") -> str:
-    """Which methods are apart from KIND over all tasks."""
+def finding(experiment: str, table: str, base: str = "kind") -> str:
+    """Which methods are apart from the base over all tasks."""
     against = rows_of(report_of(experiment) / "summary" / f"{table}.csv")
     sides: dict[str, list[str]] = {"better": [], "not apart": [], "worse": []}
     for row in against:
         low, high = (float(row[f"{end}.mean"]) for end in ("low", "high"))
         sides["better" if high < 1 else "worse" if low > 1 else "not apart"].append(f"{row['method']} {interval(row)}")
-    said = {"better": "Better than KIND", "not apart": "Not apart from KIND", "worse": "Worse than KIND"}
+    said = {"better": f"Better than `{base}`", "not apart": "Not apart from it", "worse": "Worse"}
     return "".join(f"- {said[side]}: {'; '.join(names) or 'none'}.\n" for side, names in sides.items())
 
 
@@ -110,6 +110,39 @@ def table(experiment: str, name: str) -> str:
     text = (report_of(experiment) / f"{name}.md").read_text().strip("\n")
     _, caption, body = text.split("\n\n", 2)
     return f"{body}\n\n{caption}\n"
+
+
+def quality(experiment: str, task: str) -> str:
+    """Means of the headline metrics, a row a method."""
+    runs = [run for run in rows_of(report_of(experiment) / "metrics.csv") if run["task"] == task]
+    names = [primary(runs, task)]
+    for prefix in ("sfd", "sfid", "kd", "kid", "precision", "recall", "accuracy_svc"):
+        names += [name for name in runs[0] if re.fullmatch(rf"{prefix}(_[a-z]\w*?)?(_\d\w*)", name)][:1]
+    methods = list(dict.fromkeys(run["method"] for run in runs))
+    found = {(method, name): values(runs, method, task, name) for method in methods for name in names}
+    decimals = {name: decimals_for(statistics.fmean(found[method, name]) for method in methods) for name in names}
+    lines = [
+        f"| method | {' | '.join(metric_label(name).words for name in names)} |",
+        f"|:--|{'--:|' * len(names)}",
+        *(
+            f"| {method} | {' | '.join(spread(found[method, name], decimals[name]) for name in names)} |"
+            for method in methods
+        ),
+    ]
+    return "\n".join(lines) + f"\n\n*{', '.join(names)}.*\n"
+
+
+def copies(experiment: str) -> str:
+    """The least and the most of the methods' means, task by task."""
+    runs, lines = rows_of(report_of(experiment) / "metrics.csv"), []
+    for task in dict.fromkeys(run["task"] for run in runs):
+        of_task = [run for run in runs if run["task"] == task]
+        key, methods = "memorisation_share_below_test_p5", dict.fromkeys(run["method"] for run in of_task)
+        means = sorted((mean_of(of_task, method, key), method) for method in methods)
+        (low, first), (high, last) = means[0], means[-1]
+        own = next(mean for mean, method in means if method == "kind")
+        lines.append(f"- {task}: from {low:.1%} ({first}) to {high:.1%} ({last}); kind {own:.1%}; real images 5 %.\n")
+    return "".join(lines)
 
 
 def facts(experiment: str) -> str:
@@ -125,7 +158,14 @@ def facts(experiment: str) -> str:
     )
 
 
-PARTS: Mapping[str, Callable[..., str]] = {"headline": headline, "finding": finding, "table": table, "facts": facts}
+PARTS: Mapping[str, Callable[..., str]] = {
+    "headline": headline,
+    "finding": finding,
+    "table": table,
+    "facts": facts,
+    "quality": quality,
+    "copies": copies,
+}
 
 # --- numbers ----------------------------------------------------------------------------------------------------
 
