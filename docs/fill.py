@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import re
 import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -40,19 +42,25 @@ def main() -> int:
 
 
 def filled(text: str) -> str:
-    """The page with every marked part as the results have it."""
+    """The page with every marked part as the results have it; as it was where an experiment has none."""
 
     def fresh(found: re.Match[str]) -> str:
-        start, name, arguments, _, end = found.groups()
+        start, name, arguments, before, end = found.groups()
         if name not in PARTS:
             raise SystemExit(f"error: no part is called {name}; there are {', '.join(PARTS)}")
-        return f"{start}{PARTS[name](*arguments.split())}{end}"
+        given = arguments.split()
+        there = (report_of(given[0]) / "metrics.csv").is_file()
+        return f"{start}{PARTS[name](*given) if there else before}{end}"
 
     return MARK.sub(fresh, text)
 
 
 def report_of(experiment: str) -> Path:
     return ROOT / "results" / experiment / "report"
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def rows_of(path: Path) -> Rows:
@@ -64,52 +72,42 @@ def rows_of(path: Path) -> Rows:
 
 
 def headline(experiment: str) -> str:
-    """A row a method: sizes, the primary metric on each task, and its ratio to KIND's over all tasks."""
+    """A row a method: sizes, the primary metric on each task, and its ratio to the base's over all tasks."""
     report = report_of(experiment)
-    runs, against = rows_of(report / "metrics.csv"), rows_of(report / "summary" / "overall.csv")
-    tasks = list(dict.fromkeys(run["task"] for run in runs))
-    metric = {task: primary(runs, task) for task in tasks}
-    base = next(run["method"] for run in runs if run["method"] not in {row["method"] for row in against})
-    words = metric_label(metric[tasks[0]]).words
-    ranked = [{"method": base}, *against]
-    means = {(row["method"], task): values(runs, row["method"], task, metric[task]) for row in ranked for task in tasks}
-    decimals = {
-        task: decimals_for(statistics.fmean(means[row["method"], task]) for row in ranked if means[row["method"], task])
-        for task in tasks
-    }
-    lines = [
-        f"| method | trained | MACs | {' | '.join(f'{task} ↓' for task in tasks)} | ÷ {base} (95 %) |",
-        f"|:--|--:|--:|{'--:|' * (len(tasks) + 1)}",
-    ]
-    for row in ranked:
-        sizes = [short_count(mean_of(runs, row["method"], key)) for key in (TRAINED, MACS)]
-        cells = [spread(means[row["method"], task], decimals[task]) for task in tasks]
-        ratio = "1" if row["method"] == base else interval(row)
-        lines.append(f"| {row['method']} | {' | '.join([*sizes, *cells, ratio])} |")
-    seeds = len({run["seed"] for run in runs})
+    runs, against = rows_of(report / "metrics.csv"), read_json(report / "summary" / "overall.json")
+    tasks, base = against["metrics"], against["base"]
+    ranked = [base, *(one["method"] for one in against["standings"])]
+    ratios = {one["method"]: interval(one) for one in against["standings"]} | {base: "1"}
+    means = {(method, task): values(runs, method, task, name) for method in ranked for task, name in tasks.items()}
+    decimals = {task: decimals_for(statistics.fmean(means[method, task]) for method in ranked) for task in tasks}
+    heads = [*(f"{task} ↓" for task in tasks), f"{'÷' if against['ratio'] else '−'} {base} (95 %)"]
+    lines = [f"| method | trained | MACs | {' | '.join(heads)} |", f"|:--|--:|--:|{'--:|' * len(heads)}"]
+    floors = {task: real_value(report, task, name) for task, name in tasks.items()}
+    if None not in floors.values():
+        cells = [fixed(floors[task], decimals[task]) for task in tasks]
+        lines.append(f"| *real images* | | | {' | '.join(cells)} | |")
+    for method in ranked:
+        sizes = [short_count(mean_of(runs, method, key)) for key in (TRAINED, MACS)]
+        cells = [spread(means[method, task], decimals[task]) for task in tasks]
+        lines.append(f"| {method} | {' | '.join([*sizes, *cells, ratios[method]])} |")
+    name = next(iter(tasks.values()))
     return "\n".join(lines) + (
-        f"\n\n*{words} (lower is better), mean ± sample deviation over {seeds} seeds; {metric[tasks[0]]} and the like. "
-        f"Last column: ratio to {base}'s, paired by task and seed, with the interval of a bootstrap over tasks and "
-        "seeds.*\n"
+        f"\n\n*{metric_label(name).words}, {name}, mean ± sample deviation over {against['seeds']} seeds. Last column: "
+        f"over all tasks, against {base}, paired by task and seed, with the interval of a bootstrap over tasks and "
+        "seeds. Trained: without the label table, which every method trains. MACs: deployed, of one image's forward "
+        "pass.*\n"
     )
 
 
-def finding(experiment: str, table: str, base: str = "kind") -> str:
+def finding(experiment: str, comparison: str) -> str:
     """Which methods are apart from the base over all tasks."""
-    against = rows_of(report_of(experiment) / "summary" / f"{table}.csv")
-    sides: dict[str, list[str]] = {"better": [], "not apart": [], "worse": []}
-    for row in against:
-        low, high = (float(row[f"{end}.mean"]) for end in ("low", "high"))
-        sides["better" if high < 1 else "worse" if low > 1 else "not apart"].append(f"{row['method']} {interval(row)}")
-    said = {"better": f"Better than `{base}`", "not apart": "Not apart from it", "worse": "Worse"}
-    return "".join(f"- {said[side]}: {'; '.join(names) or 'none'}.\n" for side, names in sides.items())
-
-
-def table(experiment: str, name: str) -> str:
-    """A table of the report as it stands in its Markdown, with its caption under it."""
-    text = (report_of(experiment) / f"{name}.md").read_text().strip("\n")
-    _, caption, body = text.split("\n\n", 2)
-    return f"{body}\n\n{caption}\n"
+    against = read_json(report_of(experiment) / "summary" / f"{comparison}.json")
+    said = {"better": f"Better than `{against['base']}`", "not apart": "Not apart from it", "worse": "Worse"}
+    lines = []
+    for side, words in said.items():
+        names = [f"{one['method']} {interval(one)}" for one in against["standings"] if one["side"] == side]
+        lines.append(f"- {words}: {'; '.join(names) or 'none'}.\n")
+    return "".join(lines)
 
 
 def quality(experiment: str, task: str) -> str:
@@ -145,17 +143,35 @@ def copies(experiment: str) -> str:
     return "".join(lines)
 
 
+def table(experiment: str, name: str) -> str:
+    """A table of the report as it stands in its Markdown, with its caption under it."""
+    text = (report_of(experiment) / f"{name}.md").read_text().strip("\n")
+    _, caption, body = text.split("\n\n", 2)
+    return f"{body}\n\n{caption}\n"
+
+
 def facts(experiment: str) -> str:
     """How many runs, of what code, and what they took."""
     runs = rows_of(report_of(experiment) / "metrics.csv")
-    code = ", ".join(sorted({run["git"] for run in runs}))
     hours = sum(float(run["cost_train_cpu_seconds"] or run["cost_train_seconds"]) for run in runs) / 3600
-    python = ", ".join(sorted({run["python"] for run in runs}))
+    code, python = (", ".join(sorted({run[key] for run in runs})) for key in ("git", "python"))
     methods, tasks, seeds = (len({run[key] for run in runs}) for key in ("method", "task", "seed"))
     return (
-        f"{len(runs)} runs ({methods} methods, {tasks} tasks, {seeds} seeds), whose training took {hours:.1f} hours of "
-        f"one core, without backbones, trials and samples; code {code}, Python {python}.\n"
+        f"{len(runs)} runs: {methods} methods, {tasks} tasks, {seeds} seeds. Their training took {hours:.1f} hours of "
+        f"one core, without backbones, trials, samples and measures. Code {code}, Python {python}.\n"
     )
+
+
+def backbones(experiment: str) -> str:
+    """What each pre-trained network holds and costs, by the formulas."""
+    from kind.params.file import load_experiment
+    from kind.planning.models import Models
+
+    models = Models(load_experiment(ROOT / "params" / f"{experiment}.yaml"))
+    lines = ["| backbone | pre-trained numbers | MACs of one image |", "|:--|--:|--:|"]
+    for name, model in models.backbones.items():
+        lines.append(f"| {name} | {short_count(model.cost.trainable)} | {short_count(model.cost.macs)} |")
+    return "\n".join(lines) + "\n"
 
 
 PARTS: Mapping[str, Callable[..., str]] = {
@@ -165,6 +181,7 @@ PARTS: Mapping[str, Callable[..., str]] = {
     "facts": facts,
     "quality": quality,
     "copies": copies,
+    "backbones": backbones,
 }
 
 # --- numbers ----------------------------------------------------------------------------------------------------
@@ -176,6 +193,13 @@ def primary(runs: Rows, task: str) -> str:
     """The Fréchet distance that the task's runs have."""
     names = [name for name in runs[0] if re.match(r"(fid|fd)_", name)]
     return next(name for name in names if any(run[name] for run in runs if run["task"] == task))
+
+
+def real_value(report: Path, task: str, name: str) -> float | None:
+    """What real images get in the table of bounds, where there is one."""
+    path = report / "summary" / f"bounds_{task}.csv"
+    rows = rows_of(path) if path.is_file() else []
+    return next((float(row[f"{name}.mean"]) for row in rows if row["images of"].startswith("real ")), None)
 
 
 def values(runs: Rows, method: str, task: str, name: str) -> list[float]:
@@ -193,9 +217,8 @@ def spread(each: Sequence[float], decimals: int) -> str:
     return f"{fixed(statistics.fmean(each), decimals)}{deviation}"
 
 
-def interval(row: Mapping[str, str]) -> str:
-    mean, low, high = (float(row[f"{key}.mean"]) for key in ("mean", "low", "high"))
-    return f"{mean:.2f} ({low:.2f} to {high:.2f})"
+def interval(standing: Mapping[str, float]) -> str:
+    return f"{standing['mean']:.2f} ({standing['low']:.2f} to {standing['high']:.2f})"
 
 
 if __name__ == "__main__":

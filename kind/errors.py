@@ -47,8 +47,16 @@ REMEDIES = {
 
 
 def _harmless(text: str) -> str:
-    """Names out of files may hold control characters, which a terminal would obey: they are shown as escapes."""
-    return "".join(c if unicodedata.category(c) != "Cc" or c in "\n\t" else repr(c)[1:-1] for c in text)
+    """Names out of files may hold control characters, or turn the direction of text, which a terminal would obey: they
+    are shown as escapes."""
+    return "".join(repr(c)[1:-1] if _acts(c) and c not in "\n\t" else c for c in text)
+
+
+def _acts(character: str) -> bool:
+    return unicodedata.category(character) == "Cc" or unicodedata.bidirectional(character) in TURNS
+
+
+TURNS = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")  # of Unicode's bidirectional algorithm
 
 
 def describe_os_error(error: OSError) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from kind.artifacts import write_json
 from kind.params.ablations import Settings, in_words
 from kind.reporting.comparisons import (
     COSTS,
@@ -24,8 +24,10 @@ from kind.reporting.comparisons import (
 )
 from kind.reporting.distances import better_side, differences
 from kind.reporting.labels import Style, in_sentence, method_styles, metric_label
-from kind.reporting.overall import comparisons, overall_plot, overall_table
+from kind.reporting.overall import AT_THE_END, as_json, overall_plot, overall_table
+from kind.reporting.paired import comparisons
 from kind.reporting.plots import Plot, Series, trade_off_plot
+from kind.reporting.resampling import mean_interval
 from kind.reporting.runs import RunRecord, number
 from kind.reporting.setting_plots import choices_plot, numbers_plot
 from kind.reporting.tables import Column, Table, Values, build_table, with_note, write_table
@@ -62,8 +64,9 @@ def ablation_sections(
         own = [run for run in runs if run.method in one.values]
         for found in comparisons(own, list(one.values), headline, one.base)[:1]:
             title = f"Ablation {one.name} over all tasks"
-            table = with_note(overall_table(found, own, "At equal steps", title), note)
+            table = with_note(overall_table(found, own, AT_THE_END, title), note)
             write_table(table, output / "summary", f"ablation-{one.name}")
+            write_json(output / "summary" / f"ablation-{one.name}.json", as_json(found))
             tables.append(table)
             drawn.append(overall_plot(output / "plots", f"overall.ablation-{one.name}", found, own, styles))
         for task in dict.fromkeys(run.task for run in own):
@@ -146,16 +149,6 @@ def _to_base(runs: Sequence[RunRecord], label: str, base: str, metric: str) -> V
         return dict.fromkeys(keys, 0.0)
     found = differences(runs, label, base, [metric])[metric]
     return dict(zip(keys, (found, *(mean_interval(found) or (None, None))), strict=True))
-
-
-def mean_interval(values: Sequence[float | None], share: float = 0.95) -> tuple[float, float] | None:
-    """mean ± t sd / sqrt(n), Student's interval of the mean; None where one lacks, and for fewer than two."""
-    from scipy.special import stdtrit
-
-    if None in values or len(values) < 2:
-        return None
-    half = float(stdtrit(len(values) - 1, (1 + share) / 2)) * statistics.stdev(values) / math.sqrt(len(values))
-    return statistics.fmean(values) - half, statistics.fmean(values) + half
 
 
 def _is_known(runs: Sequence[RunRecord], key: str) -> bool:

@@ -54,7 +54,8 @@ def bounds_table(task: str, rows: Rows, runs: Sequence[RunRecord], seeds: Sequen
     caption = (
         "As many real images as a run has samples, and samples of the backbones as pre-trained, without label or "
         "guidance, measured as samples of runs are; what needs a class is left out where there is no label. The "
-        "extractor and the judge were trained on training images, so that accuracies on these are too high. "
+        "extractor and the judge were trained on training images: where real images are those, accuracies on them are "
+        "too high and their features may differ from those of unseen ones. "
         f"{seeds_phrase(seeds)} {protocol_phrase(runs[0].protocol)}"
     )
     return with_mark_explained(build_table(f"Bounds on {task}", ("Images of",), columns, lines, caption), runs)

@@ -101,7 +101,7 @@ def write_report(
         "cost": cost,
         "memorisation": memorisation_table("Distance to the training images", runs, methods, seeds, by_task=True),
     }
-    overall = overall_section(runs, list(methods), output / "plots", styles, headline)
+    overall = overall_section(runs, list(methods), output, styles, headline)
     summary |= overall.tables if overall else {}
     note = overcomplete_note(params.get("backbones") or {}, methods)
     summary = {name: with_note(table, note) for name, table in summary.items()}

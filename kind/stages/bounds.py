@@ -64,9 +64,9 @@ def counts_of(context: Context) -> list[int]:
 
 
 def measure_real(context: Context, task: str) -> Rows:
-    """Training images, as many of a class as samples have, in their order of labels.
-
-    Where the reference is the training images themselves they are test images.
+    """Real images, as many of a class as samples have, in their order of labels, of a split that the reference is not:
+    validation images where there are enough, as the extractor was trained on the training images; else these, or test
+    images where the reference is the training images.
     """
     from kind.evaluation.image_sets import from_arrays
     from kind.random_streams import derive_seed
@@ -75,11 +75,15 @@ def measure_real(context: Context, task: str) -> Rows:
 
     experiment = context.experiment
     entry, (reference, _) = experiment.tasks[task], experiment.reference_set(task)
-    split = {"train": "test"}.get(reference, "train")
+    counts = counts_of(context)
+    labels = balanced_labels(max(counts), len(entry.classes)).numpy()
+    split = "validation"
+    found = load_images(context, entry.data, split, entry.classes)
+    if reference == "validation" or not has_enough(found.labels, labels):
+        split = {"train": "test"}.get(reference, "train")
+        found = load_images(context, entry.data, split, entry.classes)
     words = f"real {'training' if split == 'train' else split} images"
     words += ", which are among the reference" if reference == "all" else ""
-    found, counts = load_images(context, entry.data, split, entry.classes), counts_of(context)
-    labels = balanced_labels(max(counts), len(entry.classes)).numpy()
     chosen = draw_balanced(found.labels, labels, derive_seed(experiment.sampling.seed, "bounds"))
     images = from_arrays(found.take(chosen).images, labels)
     yardstick = read_yardstick(context, task, copies=False)
@@ -89,6 +93,11 @@ def measure_real(context: Context, task: str) -> Rows:
         about | {"num_samples": count, "num_distinct": distinct[count]} | row
         for count, row in measured(yardstick, images, counts, f"{task}, real images")
     ]
+
+
+def has_enough(there: np.ndarray, wanted: np.ndarray) -> bool:
+    """Whether there is another image for each label of `wanted`.  Both are labels, [M] and [N]."""
+    return all((there == label).sum() >= (wanted == label).sum() for label in set(wanted.tolist()))
 
 
 def draw_balanced(there: np.ndarray, wanted: np.ndarray, seed: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+import json
 import math
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import pytest
 import synthetic_experiment as synthetic
 
 from kind.params.ablations import Settings
-from kind.reporting.overall import after_equal_time, at_the_end, compare, finding, overall_section, value_at
+from kind.reporting.overall import as_json, finding, overall_section
+from kind.reporting.paired import after_equal_time, at_the_end, compare, value_at
 from kind.reporting.report import write_report
 from kind.reporting.resampling import hierarchical_bootstrap, holm
 from kind.reporting.runs import RunRecord
@@ -45,6 +47,9 @@ def test_tasks_are_drawn_not_only_seeds():
     found = hierarchical_bootstrap([[-1.0, -1.0, -1.0], [2.0, 2.0, 2.0]])
     assert (found.low, found.high) == (-1.0, 2.0)
     assert not found.apart
+    # Student's over the two means: 0.5 +- 12.706 * 2.1213 / sqrt(2)
+    assert (found.task_low, found.task_high) == pytest.approx((0.5 - 19.059, 0.5 + 19.059), abs=1e-3)
+    assert found.signs == 1
 
 
 def test_a_difference_without_exception_has_the_smallest_p_there_is():
@@ -96,6 +101,9 @@ def test_distances_are_compared_by_their_ratio_seed_by_seed():
     assert full.adjusted == pytest.approx(2 * smallest)
     said = finding(found)
     assert "not apart from kind: lora; worse than kind: full." in said
+    numbers = as_json(found)["standings"]
+    assert [(one["method"], one["side"]) for one in numbers] == [("lora", "not apart"), ("full", "worse")]
+    assert numbers[1]["mean"] == pytest.approx(math.sqrt(6))
     assert "2 tasks and 2 seeds" in said
 
 
@@ -129,13 +137,16 @@ def test_a_pair_without_a_value_takes_no_part():
 def test_after_equal_time_the_slower_stands_between_its_points():
     quick = run("a", "full", 0, 4.0, seconds=10.0, curve={50: 16.0, 100: 4.0})
     slow = run("a", "kind", 0, 1.0, seconds=16.0, curve={25: 64.0, 50: 16.0, 75: 4.0, 100: 1.0})
-    one, other = after_equal_time(quick, slow, "fd_x_50_vs_9")
+    one, other = after_equal_time([quick, slow])(quick, slow, "fd_x_50_vs_9")
     assert one == 4.0  # its end
     assert other == pytest.approx(8.0)  # at 10 of 16 s: step 62.5, half of the way from 16 to 4 by logarithm
-    assert value_at(slow, "fd_x_50_vs_9", 3.9) is None  # before its first point
-    assert value_at(slow, "fd_x_50_vs_9", 99.0) == 1.0
+    assert value_at(slow, "fd_x_50_vs_9", 0.24) is None  # before its first point
+    assert value_at(slow, "fd_x_50_vs_9", 1.0) == 1.0
+    # a method's time is the median of its runs', whatever load this one had
+    loaded = [run("a", "kind", seed, 1.0, seconds=seconds) for seed, seconds in ((1, 16.0), (2, 90.0))]
+    assert after_equal_time([quick, slow, *loaded])(quick, slow, "fd_x_50_vs_9") == (one, other)
     below = run("a", "kind", 0, 1.0, seconds=16.0, curve={50: 1.0, 100: -1.0})
-    assert value_at(below, "fd_x_50_vs_9", 12.0) == pytest.approx(0.0)
+    assert value_at(below, "fd_x_50_vs_9", 0.75) == pytest.approx(0.0)
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +178,13 @@ def test_the_report_has_both_tables_and_a_plot_of_each_metric(reported):
     ]
     assert float(rows["full"]["mean.mean"]) == pytest.approx(math.exp(np.mean(ratios)))
     assert (reported / "summary" / "overall_time.md").is_file()
+    with open(reported / "summary" / "overall_kernel.csv", newline="") as handle:
+        kernel = {row["method"]: float(row["mean.mean"]) for row in csv.DictReader(handle)}
+    assert 0 < kernel["full"] < kernel["scratch"] < 1  # differences
+    numbers = json.loads((reported / "summary" / "overall.json").read_text())
+    assert {one["method"]: one["mean"] for one in numbers["standings"]}["full"] == pytest.approx(
+        math.exp(np.mean(ratios))
+    )
     for metric in ("fd_digits", "sfd_digits", "precision_digits", "recall_digits", "accuracy_svc"):
         assert (reported / "plots" / f"overall_{metric}.png").stat().st_size > 5000
     page = (reported / "index.html").read_text()

@@ -49,8 +49,10 @@ def test_all_files_are_written(finished):
         )
         expected |= {f"plots/{task}_{name}.{suffix}" for name in curves for suffix in ("png", "svg")}
     expected |= {f"plots/overall_{name}.{suffix}" for name in curves[:5] for suffix in ("png", "svg")}
-    tables = ("overview", "overall", "overall_time", "cost", "memorisation")
+    overall = ("overall", "overall_kernel", "overall_time")
+    tables = ("overview", *overall, "cost", "memorisation")
     expected |= {f"summary/{name}.{suffix}" for name in tables for suffix in ("csv", "md", "tex")}
+    expected |= {f"summary/{name}.json" for name in overall}
     assert names == expected
 
 
