@@ -170,7 +170,7 @@ def backbones(experiment: str) -> str:
     models = Models(load_experiment(ROOT / "params" / f"{experiment}.yaml"))
     lines = ["| backbone | pre-trained numbers | MACs of one image |", "|:--|--:|--:|"]
     for name, model in models.backbones.items():
-        lines.append(f"| {name} | {short_count(model.cost.trainable)} | {short_count(model.cost.macs)} |")
+        lines.append(f"| {name} | {short_count(model.trained)} | {short_count(model.cost.macs)} |")
     return "\n".join(lines) + "\n"
 
 
