@@ -130,6 +130,26 @@ def quality(experiment: str, task: str) -> str:
     return "\n".join(lines) + f"\n\n*{', '.join(names)}.*\n"
 
 
+def curves(experiment: str) -> str:
+    """The primary metric on the way: geometric means over tasks and seeds of the points that curves have alike."""
+    against = read_json(report_of(experiment) / "summary" / "overall.json")
+    base, points = (
+        metric_label(next(iter(against["metrics"].values()))).base,
+        rows_of(report_of(experiment) / "curves.csv"),
+    )
+    names = [name for name in points[0] if name.startswith(f"{base}_")]
+    name = max(names, key=lambda one: sum(bool(point[one]) for point in points))
+    steps = sorted({int(point["step"]) for point in points})
+    lines = [f"| method | {' | '.join(f'{step} steps' for step in steps)} |", f"|:--|{'--:|' * len(steps)}"]
+    for method in [against["base"], *(one["method"] for one in against["standings"])]:
+        cells = []
+        for step in steps:
+            each = [float(point[name]) for point in points if (point["method"], point["step"]) == (method, str(step))]
+            cells.append(fixed(statistics.geometric_mean(each), 2))
+        lines.append(f"| {method} | {' | '.join(cells)} |")
+    return "\n".join(lines) + f"\n\n*{name}, geometric mean over tasks and seeds.*\n"
+
+
 def copies(experiment: str) -> str:
     """The least and the most of the methods' means, task by task."""
     runs, lines = rows_of(report_of(experiment) / "metrics.csv"), []
@@ -181,6 +201,7 @@ PARTS: Mapping[str, Callable[..., str]] = {
     "facts": facts,
     "quality": quality,
     "copies": copies,
+    "curves": curves,
     "backbones": backbones,
 }
 

@@ -73,7 +73,7 @@ def test_the_headline_has_the_means_of_metrics_csv(fill, root, monkeypatch):
 def test_a_changed_number_changes_the_page(fill, root, tmp_path, monkeypatch):
     shutil.copytree(root / "results/smoke/report", tmp_path / "results/smoke/report")
     monkeypatch.setattr(fill, "ROOT", tmp_path)
-    parts = ["headline smoke", "quality smoke novel", "facts smoke", "copies smoke"]
+    parts = ["headline smoke", "quality smoke novel", "facts smoke", "copies smoke", "curves smoke"]
     before = {part: fill.filled(marked(part)) for part in parts}
     assert all("\nold\n" not in page for page in before.values())
     path = tmp_path / "results/smoke/report/metrics.csv"
@@ -90,6 +90,8 @@ def test_a_changed_number_changes_the_page(fill, root, tmp_path, monkeypatch):
         writer = csv.DictWriter(handle, rows[0])
         writer.writeheader()
         writer.writerows(rows)
+    path = path.with_name("curves.csv")
+    path.write_text(path.read_text().replace("smoke,novel,kind,0,75,", "smoke,novel,kind,0,75,9", 1))
     assert [part for part in parts if fill.filled(marked(part)) == before[part]] == []
 
 

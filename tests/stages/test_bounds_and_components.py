@@ -76,7 +76,7 @@ def check(row, wanted):
 
 
 def real_images(work, count):
-    found = load_split(work.data("digits"), "train", ["7", "8"])
+    found = load_split(work.data("digits"), "validation", ["7", "8"])
     chosen = draw_balanced(found.labels, np.arange(count) % 2, derive_seed(0, "bounds"))
     return found.take(chosen).images, found.labels[chosen]
 
@@ -84,7 +84,7 @@ def real_images(work, count):
 def test_real_images_are_measured_as_files_and_by_the_judge(work):
     table = [row for row in rows(work.bounds_table("novel")) if row["what"] == "real"]
     assert [(row["num_samples"], row["num_distinct"]) for row in table] == [("20", "20"), ("12", "12")]
-    assert {row["words"] for row in table} == {"real training images"}
+    assert {row["words"] for row in table} == {"real validation images"}
     images, labels = real_images(work, 20)
     np.testing.assert_array_equal(labels, np.arange(20) % 2)
     for row in table:
@@ -133,19 +133,32 @@ def test_images_of_a_class_are_taken_again_only_when_all_have_been():
     assert any(list(draw_balanced(there, wanted, seed=seed)) != list(chosen) for seed in range(4))
 
 
+AMONG = ", which are among the reference"
+
+
 @pytest.mark.parametrize(
-    "reference, words", [("train", "real test images"), ("all", "real training images, which are among the reference")]
+    "reference, count, split, words",
+    [
+        ("test", 20, "validation", "real validation images"),
+        ("train", 20, "validation", "real validation images"),
+        ("all", 20, "validation", f"real validation images{AMONG}"),
+        ("validation", 20, "train", "real training images"),
+        # more than there are validation images
+        ("test", 150, "train", "real training images"),
+        ("train", 150, "test", "real test images"),
+        ("all", 150, "train", f"real training images{AMONG}"),
+    ],
 )
-def test_real_images_are_others_than_the_reference_or_it_is_said(work, monkeypatch, reference, words):
+def test_real_images_are_others_than_the_reference_or_it_is_said(work, monkeypatch, reference, count, split, words):
     experiment = load_experiment("asked.yaml")
     evaluation = experiment.evaluation.model_copy(update={"reference": reference})
     experiment = experiment.model_copy(update={"evaluation": evaluation})
     context = bounds.Context(experiment, work, work.root / "x", None)
-    monkeypatch.setattr(bounds, "measured", lambda _, images, counts, name: [(20, {"pixels": images.read_all()})])
+    monkeypatch.setattr(bounds, "counts_of", lambda context: [count])
+    monkeypatch.setattr(bounds, "measured", lambda _, images, counts, name: [(count, {"pixels": images.read_all()})])
     (row,) = bounds.measure_real(context, "novel")
     assert row["words"] == words
-    split = load_split(work.data("digits"), "test" if reference == "train" else "train", ["7", "8"])
-    there = {image.tobytes() for image in split.images}
+    there = {image.tobytes() for image in load_split(work.data("digits"), split, ["7", "8"]).images}
     assert all(image.tobytes() in there for image in row["pixels"])
 
 
@@ -266,5 +279,5 @@ def test_the_report_has_both(work):
     assert "learngenes of kind alone" in page and "What the components of kind draw" in page
     assert (work.report_grids / "components_kind.png").is_file()
     assert [row["images of"] for row in rows(work.report_summary / "bounds_novel.csv")][:3] == [
-        "real training images", "dense, untouched", "learngenes of kind alone",
+        "real validation images", "dense, untouched", "learngenes of kind alone",
     ]  # fmt: skip
