@@ -132,22 +132,23 @@ def quality(experiment: str, task: str) -> str:
 
 def curves(experiment: str) -> str:
     """The primary metric on the way: geometric means over tasks and seeds of the points that curves have alike."""
-    against = read_json(report_of(experiment) / "summary" / "overall.json")
-    base, points = (
-        metric_label(next(iter(against["metrics"].values()))).base,
-        rows_of(report_of(experiment) / "curves.csv"),
-    )
-    names = [name for name in points[0] if name.startswith(f"{base}_")]
-    name = max(names, key=lambda one: sum(bool(point[one]) for point in points))
+    report = report_of(experiment)
+    against, points = read_json(report / "summary" / "overall.json"), rows_of(report / "curves.csv")
+    alike = {}
+    for task, metric in against["metrics"].items():
+        names = [name for name in points[0] if name.startswith(f"{metric_label(metric).base}_")]
+        alike[task] = max(names, key=lambda one: sum(bool(point[one]) for point in points if point["task"] == task))
     steps = sorted({int(point["step"]) for point in points})
     lines = [f"| method | {' | '.join(f'{step} steps' for step in steps)} |", f"|:--|{'--:|' * len(steps)}"]
     for method in [against["base"], *(one["method"] for one in against["standings"])]:
         cells = []
         for step in steps:
-            each = [float(point[name]) for point in points if (point["method"], point["step"]) == (method, str(step))]
+            own = [point for point in points if (point["method"], point["step"]) == (method, str(step))]
+            each = [float(point[alike[point["task"]]]) for point in own if point["task"] in alike]
             cells.append(fixed(statistics.geometric_mean(each), 2))
         lines.append(f"| {method} | {' | '.join(cells)} |")
-    return "\n".join(lines) + f"\n\n*{name}, geometric mean over tasks and seeds.*\n"
+    shown = ", ".join(dict.fromkeys(alike.values()))
+    return "\n".join(lines) + f"\n\n*{shown}, geometric mean over tasks and seeds.*\n"
 
 
 def copies(experiment: str) -> str:
