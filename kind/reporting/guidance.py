@@ -48,7 +48,7 @@ def guidance_results(
 
 
 def _counted(primary: str, task: str, rows: Rows) -> str:
-    """The same metric with the tuning task's count of real images in its name; raises UserError where it has no value."""
+    """The same metric with the tuning task's count of real images; raises UserError where it has no value."""
     base = metric_label(primary).base
     names = [name for name in rows[0] if metric_label(name).base == base]
     found = [name for name in names if any(number(row[name]) is not None for row in rows)]
@@ -70,11 +70,11 @@ def _table(
         Column(f"scale_{scale:g}", f"{scale:g}" + (", the protocol's" if scale == own else "")) for scale in scales
     ]
     caption = (
-        f"{metric} of {rows[0]['num_samples']} samples by guidance scale. Single runs on the tuning task {task}, hence no "
-        "spread: of each method the trial whose learning rate was chosen, drawn again at each scale, all else as the "
-        f"protocol says. Rates were chosen at the scale {own:g}. The reference are validation images, and nothing of the "
-        f"tasks of other tables was used. Scale 1: no guidance. {'Bold: best of a row. ' * (direction in ARROWS)}"
-        f"{MISSING}: not finite."
+        f"{metric} of {rows[0]['num_samples']} samples by guidance scale. Single runs on the tuning task {task}, hence "
+        "no spread: of each method the trial whose learning rate was chosen, drawn again at each scale, all else as "
+        f"the protocol says. Rates were chosen at the scale {own:g}. The reference are validation images, and nothing "
+        f"of the tasks of other tables was used. Scale 1: no guidance. "
+        f"{'Bold: best of a row. ' * (direction in ARROWS)}{MISSING}: not finite."
     )
     title = f"Guidance on {task}: {metric_label(metric).with_arrow(direction)}"
     return Table(title, ("Method",), columns, lines, caption, [INDICATIVE] if indicative else [])

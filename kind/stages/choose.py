@@ -62,8 +62,9 @@ def chosen_trials(experiment: Experiment, layout: Layout) -> list[tuple[str, str
         path, rates = layout.tuned_rate(label), experiment.rates(label)
         rate = read_record(path, "learning_rate")["learning_rate"]
         if rate not in rates:
+            tried = ", ".join(f"{one:g}" for one in rates)
             raise UserError(
-                f"{path}: {rate:g} is none of the rates that are tried with {label}: {', '.join(f'{r:g}' for r in rates)}",
+                f"{path}: {rate:g} is none of the rates that are tried with {label}: {tried}",
                 hint="run the choose stage again, or snakemake",
             )
         trial = trial_label(label, rates.index(rate) + 1)
