@@ -35,10 +35,8 @@ def asked(tiny, tmp_path_factory):
     del content["finetune"]["learning_rate"]
     content["sampling"]["guidance_scale"] = OWN
     tasks = {"near": {"data": "digits", "classes": [5, 6], "images_per_class": 20}}
-    content |= {
-        "tune": {"tasks": tasks, "learning_rate": RATES, "seed": 5},
-        "analyses": {"guidance": {"scales": SCALES}},
-    }
+    content["tune"] = {"tasks": tasks, "learning_rate": RATES, "seed": 5}
+    content["analyses"] = {"guidance": {"scales": SCALES}}
     (folder / "asked.yaml").write_text(yaml.safe_dump(content))
     layout = Layout(folder / "results" / "asked")
     with pytest.MonkeyPatch.context() as patch:
@@ -73,11 +71,12 @@ def trial(layout, label):
 
 
 def test_there_is_a_row_for_each_method_and_scale(work):
-    found = [
-        (row["task"], row["method"], float(row["learning_rate"]), float(row["guidance_scale"])) for row in rows(work)
+    keys = ("task", "method", "learning_rate", "guidance_scale", "num_samples")
+    assert [tuple(row[key] for key in keys) for row in rows(work)] == [
+        ("near", label, str(RATES[number - 1]), str(scale), "20")
+        for label, number in CHOSEN.items()
+        for scale in SCALES
     ]
-    wanted = [("near", label, RATES[number - 1], scale) for label, number in CHOSEN.items() for scale in SCALES]
-    assert found == wanted and {row["num_samples"] for row in rows(work)} == {"20"}
 
 
 @pytest.mark.parametrize("label", CHOSEN)
@@ -90,13 +89,11 @@ def test_at_the_protocol_s_scale_a_row_has_the_values_of_the_trial_to_the_last_b
     for name, interval in metrics["intervals"].items():
         assert [float(own[OWN][f"{name}_{end}"]) for end in ("low", "high")] == [interval["low"], interval["high"]]
     assert own[OWN]["indicative"].split() == metrics["indicative"]
-    (distance,) = [name for name in numbers if name.startswith("fd_")]
-    assert len({row[distance] for row in own.values()}) == len(SCALES), "scales differ"
 
 
-def test_at_scale_one_the_labelled_half_draws_alone(work):
-    protocol, run = load_experiment("asked.yaml").sampling, trial(work, "kind")
-    loaded = load_adapted(work.adapted(run, 3), work.learngenes("kind"))
+def test_without_guidance_the_labels_alone_are_drawn_and_scales_differ(work):
+    protocol, run = load_experiment("asked.yaml").sampling, trial(work, "full")
+    loaded = load_adapted(work.adapted(run, 3), work.backbone_model("dense"))
     labels = torch.arange(20) % 2
     batches = []
     for start in (0, 10):
@@ -107,7 +104,10 @@ def test_at_scale_one_the_labelled_half_draws_alone(work):
     np.savez(given, arr_0=np.concatenate(batches), arr_1=labels.numpy())
     command = ["evaluate", str(given), str(work.reference("near")), "--output", str(output), "--cache", "none"]
     assert main([*command, "--extractor", str(work.extractor)]) == 0
-    (row,) = [row for row in rows(work) if (row["method"], float(row["guidance_scale"])) == ("kind", 1.0)]
+    of_full = {float(row["guidance_scale"]): row for row in rows(work) if row["method"] == "full"}
+    (distance,) = [name for name in of_full[1.0] if name.startswith("fd_") and "_vs_" in name]
+    assert len({row[distance] for row in of_full.values()}) == len(SCALES)
+    row = of_full[1.0]
     for name, value in read_json(output)["values"].items():
         assert float(row[name]) == pytest.approx(value, rel=1e-9), name
 
