@@ -72,11 +72,8 @@ def trial(layout, label):
 
 def test_there_is_a_row_for_each_method_and_scale(work):
     keys = ("task", "method", "learning_rate", "guidance_scale", "num_samples")
-    assert [tuple(row[key] for key in keys) for row in rows(work)] == [
-        ("near", label, str(RATES[number - 1]), str(scale), "20")
-        for label, number in CHOSEN.items()
-        for scale in SCALES
-    ]
+    wanted = [("near", label, RATES[number - 1], scale, 20) for label, number in CHOSEN.items() for scale in SCALES]
+    assert [tuple(row[key] for key in keys) for row in rows(work)] == [tuple(map(str, one)) for one in wanted]
 
 
 @pytest.mark.parametrize("label", CHOSEN)
