@@ -174,6 +174,10 @@ class Layout:
         names = ("energy.csv", "similarity.csv", "correlation.csv", "pictures.npz")
         return [self.analyses / f"components_{name}" for name in names]
 
+    @property
+    def guidance_table(self) -> Path:
+        return self.analyses / "guidance.csv"
+
     def make_optional_folders(self) -> None:
         """Of what not every experiment has: DVC wants all that dvc.yaml names to be there, if empty."""
         for folder in (self.tuning, self.analyses):
@@ -190,6 +194,7 @@ class Layout:
             *([self.interference_table] if asked.interference else []),
             *(self.bounds_table(task) for task in (experiment.tasks if asked.bounds else [])),
             *(self.component_files() if asked.components else []),
+            *([self.guidance_table] if asked.guidance else []),
         ]
 
     @property

@@ -133,12 +133,11 @@ def sample(experiment: Experiment, task: str, method: str, seed: int) -> Recipe:
 
 
 def evaluate(experiment: Experiment, task: str, method: str, seed: int) -> Recipe:
-    shots = experiment.task(task).model_dump(include={"images_per_class", "seed"})  # samples are compared with them
     return _recipe(
         "evaluate",
         protocol=protocol(experiment, task),
         classes=_classes(experiment, task),
-        shots=shots,
+        shots=_shots(experiment, task),
         steps=experiment.curve_steps(task),
         **_left_out(experiment, "judge", "memorisation"),
     )
@@ -195,6 +194,31 @@ def components(experiment: Experiment) -> Recipe:
         classes=[experiment.pretrain.data, experiment.pretrain.classes],
         backbones=experiment.gated_backbones(),
         extractor=[experiment.evaluation.extractor.name, experiment.evaluation.batch_size],
+        **_decoding(experiment),
+    )
+
+
+def guidance(experiment: Experiment) -> Recipe:
+    """Of samples of the trials whose rate was chosen; which these are, the job's input files say."""
+    left_out = {"guidance_scale", "curve_num_samples", "shard_size"}
+    return _recipe(
+        "analyse",
+        analysis="guidance",
+        settings=experiment.analyses.guidance.model_dump(),
+        sampling=experiment.sampling.model_dump(exclude=left_out),
+        precision=experiment.compute.precision,
+        methods=experiment.tuned(),
+        seed=experiment.tune.seed,
+        tasks={
+            name: {
+                "classes": _classes(experiment, name),
+                "shots": _shots(experiment, name),
+                "reference": _reference_protocol(experiment, name),
+                "step": experiment.training(name).steps,
+            }
+            for name in experiment.tune.tasks
+        },
+        **_left_out(experiment, "judge", "memorisation"),
         **_decoding(experiment),
     )
 
@@ -277,6 +301,11 @@ def _reference_protocol(experiment: Experiment, task: str) -> Recipe:
         "extractor": evaluation.extractor.name,
         "batch_size": evaluation.batch_size,
     }
+
+
+def _shots(experiment: Experiment, task: str) -> Recipe:
+    """The images that a task trains on, with which samples are compared."""
+    return experiment.task(task).model_dump(include={"images_per_class", "seed"})
 
 
 def _classes(experiment: Experiment, task: str) -> list:

@@ -37,6 +37,8 @@ def files(layout: Layout, data: str, backbone: str, task: str, method: str, seed
         layout.record(layout.analyses, "interference"),
         layout.bounds_table(task),
         layout.record(layout.analyses, f"bounds_{task}"),
+        layout.guidance_table,
+        layout.record(layout.analyses, "guidance"),
         *layout.component_files(),
         layout.record(layout.analyses, "components"),
         *layout.report_files(),

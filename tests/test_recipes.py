@@ -46,6 +46,7 @@ def jobs(found: Experiment) -> dict[str, str]:
         "analyse:interference": recipes.interference(found),
         **{f"analyse:bounds:{name}": recipes.bounds(found, name) for name in found.tasks},
         "analyse:components": recipes.components(found),
+        **({"analyse:guidance": recipes.guidance(found)} if found.analyses and found.analyses.guidance else {}),
         **{f"choose:{name}": recipes.choose(found, name) for name in found.tuned()},
         "report": recipes.report(found),
     }
@@ -311,6 +312,44 @@ def test_a_change_of_tuning_reaches_the_trials_and_the_choices(experiment, key, 
     assert before.keys() == after.keys()
     assert changed == {name for name in before if name.startswith(tuple(starts))}
     assert {"choose:full", "choose:lora", "choose:scratch"} == {name for name in before if name.startswith("choose")}
+
+
+# of the same, which asks for guidance too
+GUIDANCE_CHANGES = {
+    "analyses.guidance.scales": [1.0, 1.5],
+    "sampling.seed": 9,
+    "sampling.num_samples": 999,
+    "sampling.weights": "raw",
+    "evaluation.judge": False,
+    "evaluation.memorisation": False,
+    "compute.precision": "bfloat16",
+    "tune.steps": 4,
+    "tune.seed": 8,
+    "tune.tasks.practice.images_per_class": 8,
+    "tune.tasks.practice.classes": [6, 5],
+    "methods.full.learning_rate": 0.5,  # which is not tuned then
+}
+NO_GUIDANCE_CHANGES = {
+    "sampling.guidance_scale": 3.0,
+    "sampling.curve_num_samples": 99,
+    "sampling.shard_size": 10,
+    "tune.metric": "kd",  # what is chosen then is in the input files
+    "tune.learning_rate": [1.0e-3, 1.0e-2, 1.0e-1],
+    "tune.tasks.practice.guidance_scale": 3.0,
+    "evaluation.reference": "all",
+    "tasks.novel.classes": [7],
+}
+
+
+@pytest.mark.parametrize("key", [*GUIDANCE_CHANGES, *NO_GUIDANCE_CHANGES])
+def test_guidance_depends_on_what_trials_are_drawn_and_measured_by(experiment, key):
+    def digest(**changes):
+        finetune = {"steps": 8, "batch_size": 8}
+        asked = {"tune": deepcopy(TUNE), "finetune": finetune, "analyses.guidance": {"scales": [1.0, 2.0]}}
+        return jobs(experiment(**asked, **changes))["analyse:guidance"]
+
+    moved = digest(**{key: (GUIDANCE_CHANGES | NO_GUIDANCE_CHANGES)[key]}) != digest()
+    assert moved == (key in GUIDANCE_CHANGES)
 
 
 def test_tuning_changes_no_recipe_of_an_entry_with_its_own_rate(experiment):

@@ -56,16 +56,23 @@ class Components(Section):
     seed: NaturalInt = 0
 
 
+class Guidance(Section):
+    """Samples of the trials whose learning rates were chosen, drawn again at each of these guidance scales."""
+
+    scales: Annotated[list[Annotated[float, Field(ge=1)]], Field(min_length=2)]
+
+
 class Analyses(Section):
     weights: WeightAnalysis | None = None
     interference: Interference | None = None
     bounds: Bounds | None = None
     components: Components | None = None
+    guidance: Guidance | None = None
 
     @model_serializer(mode="wrap")
     def _described(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Recipes of reports that were made before there were bounds and components do not know them."""
-        unsaid = {name for name in ("bounds", "components") if getattr(self, name) is None}
+        """Recipes of reports that were made before there was one of these do not know it."""
+        unsaid = {name for name in ("bounds", "components", "guidance") if getattr(self, name) is None}
         return {key: value for key, value in handler(self).items() if key not in unsaid}
 
 
@@ -82,8 +89,8 @@ def analysis_problems(content: Mapping[str, Any], valid: Mapping[str, Any]) -> I
     given = content.get("analyses")
     if isinstance(given, dict) and all(value is None for value in given.values()):
         yield (
-            "analyses: names no analysis; write one or more of `weights: {}`, `bounds: {}`, `components: {}` and "
-            "`interference: ...`, or leave the section out"
+            "analyses: names no analysis; write one or more of `weights: {}`, `bounds: {}`, `components: {}`, "
+            "`guidance: ...` and `interference: ...`, or leave the section out"
         )
     analyses, model = valid.get("analyses"), valid.get("model")
     if analyses and analyses.weights and model and analyses.weights.num_vectors > model.shape().width:
@@ -93,6 +100,8 @@ def analysis_problems(content: Mapping[str, Any], valid: Mapping[str, Any]) -> I
         )
     if analyses and analyses.components:
         yield from _component_problem(content, valid)
+    if analyses and analyses.guidance:
+        yield from _guidance_problems(analyses.guidance, content)
     interference = analyses and analyses.interference
     if interference is None:
         return
@@ -134,6 +143,16 @@ def _component_problem(content: Mapping[str, Any], valid: Mapping[str, Any]) -> 
             "analyses.components: looks at learngenes and tailors of backbones that methods start from, and none has "
             f"tailors behind a class gate; found {found or 'no backbone at all'}; add a method that starts from one of "
             "form kind with gate binary and num_tailors 1 or more, or leave components out"
+        )
+
+
+def _guidance_problems(guidance: Any, content: Mapping[str, Any]) -> Iterator[str]:
+    for scale in repeated(guidance.scales or []):
+        yield f"analyses.guidance.scales: {scale:g} is named twice"
+    if "tune" not in content:
+        yield (
+            "analyses.guidance: draws from trials of learning rates on the tasks of `tune`, and there is no `tune` "
+            "section; add one, or leave guidance out"
         )
 
 

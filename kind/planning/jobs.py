@@ -38,6 +38,7 @@ def count_jobs(experiment: Experiment) -> dict[str, int]:
         "analyse_interference": int(bool(analyses and analyses.interference)),
         "analyse_bounds": len(experiment.tasks) if analyses and analyses.bounds else 0,
         "analyse_components": int(bool(analyses and analyses.components)),
+        "analyse_guidance": int(bool(analyses and analyses.guidance)),
         "report": 1,
     }  # fmt: skip
     return {rule: count for rule, count in counts.items() if count}

@@ -79,7 +79,7 @@ def _add_real_images(experiment: Experiment, work: Mapping[str, Work]) -> None:
 
 
 def _add_analyses(experiment: Experiment, models: Models, work: Mapping[str, Work]) -> None:
-    """What bounds draw and look at, and the images that components look at; the pictures of components are few."""
+    """What bounds and guidance draw and look at, and the images that components look at; their pictures are few."""
     sampling, asked = experiment.sampling.model_copy(update={"guidance_scale": 1.0}), experiment.analyses
     count = max(sampling.num_samples, sampling.curve_num_samples or 0)
     extractor, names = experiment.evaluation.extractor.type, experiment.starting_backbones()
@@ -94,6 +94,21 @@ def _add_analyses(experiment: Experiment, models: Models, work: Mapping[str, Wor
         most = len(experiment.pretrain.classes) * asked.components.images_per_class
         seen = min(most, num_images(experiment, experiment.pretrain.data, experiment.pretrain.classes) or most)
         work["analyse_components"].macs["features", extractor] += seen * FEATURES.get(extractor, 0)
+    if asked and asked.guidance:
+        _add_guidance(experiment, models, work["analyse_guidance"], asked.guidance.scales)
+
+
+def _add_guidance(experiment: Experiment, models: Models, work: Work, scales: Sequence[float]) -> None:
+    """One trial of each tuned method on each tuning task, at each scale."""
+    count, extractor = experiment.sampling.num_samples, experiment.evaluation.extractor.type
+    for name, task in experiment.tune.tasks.items():
+        for model in (models.adapted(label, name) for label in experiment.tuned()):
+            for scale in scales:
+                sampling = experiment.sampling.model_copy(update={"guidance_scale": scale})
+                work.macs["draw", model.form] += drawing_macs(sampling, count, model.cost.macs)
+                work.macs["features", extractor] += count * FEATURES.get(extractor, 0)
+                if experiment.data[task.data].latents is not None:
+                    work.macs["vae", "decoder"] += count * DECODER * _share_of_pixels(experiment, task.data)
 
 
 def training_macs(settings: Training, macs: int) -> int:

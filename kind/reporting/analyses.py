@@ -21,6 +21,7 @@ from kind.reporting.components import (
     nearest_table,
 )
 from kind.reporting.csv_rows import Rows, read_rows
+from kind.reporting.guidance import guidance_results, load_guidance
 from kind.reporting.labels import Style
 from kind.reporting.plots import Plot, Series, line_plot
 from kind.reporting.runs import RunRecord, number
@@ -36,6 +37,7 @@ SUMMED = "tailors summed"
 
 ABOUT = {  # what the page says of each that is asked for
     "bounds": "what a metric can be at best, and without any adaptation",
+    "guidance": "what guidance does to each method",
     "components": "what learngenes and tailors hold",
     "weights": "what adaptation did to the weights",
     "interference": "what becomes of adapted models that are put together",
@@ -44,14 +46,15 @@ ABOUT = {  # what the page says of each that is asked for
 
 @dataclass(frozen=True)
 class Analysed:
-    """What the analyse stage found: rows of each task's weights, and of models put together; of each task's bounds; and
-    of components; empty where not asked."""
+    """What the analyse stage found: rows of each task's weights, and of models put together; of each task's bounds;
+    of components; and of trials at several guidance scales; empty where not asked."""
 
     settings: Mapping[str, Any]
     weights: Mapping[str, Rows]
     interference: Rows
     bounds: Mapping[str, Rows]
     components: Found | None
+    guidance: Rows
 
     def real(self, task: str) -> dict[str, float]:
         """Metric name -> what real images get on the task."""
@@ -85,7 +88,8 @@ def load_analyses(
         together = read_rows(layout.interference_table, columns)
     bounds = load_bounds(layout, tasks) if asked.get("bounds") is not None else {}
     components = load_components(layout) if asked.get("components") is not None else None
-    return Analysed(asked, weights, together, bounds, components)
+    guidance = load_guidance(layout) if asked.get("guidance") else []
+    return Analysed(asked, weights, together, bounds, components, guidance)
 
 
 def analysis_section(
@@ -105,6 +109,9 @@ def analysis_section(
         of_task = select(runs, task=task)
         primary = headline_metrics(of_task, headline)[0]
         tables[f"bounds_{task}"] = bounds_table(task, rows, of_task, seeds, primary)
+    if found.guidance:
+        made, plots = guidance_results(found.guidance, runs, headline, styles, params, output / "plots")
+        tables |= made
     for task, rows in found.weights.items():
         tables[f"weights_{task}"] = weights_table(task, rows, styles, seeds, found.settings["weights"])
         plots += [_by_block(output / "plots", task, measure, rows, styles, seeds) for measure in MEASURES]

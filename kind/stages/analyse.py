@@ -3,7 +3,8 @@
 weights: every run's matrices on one task against those that it began with: intruder dimensions, drift and effective
 rank of the difference.  interference: models adapted to different tasks, put together, and what that costs each.
 bounds: real images and untouched backbones, measured on one task as samples of runs are.  components: energy,
-similarity and pictures of learngenes and tailors.
+similarity and pictures of learngenes and tailors.  guidance: the trials whose learning rates were chosen, at several
+guidance scales.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ ASKED = {  # what asks for each, and what it is of where that is no single task
     "interference": ("{tasks: [A, B], methods: {lora: {}}}", "the tasks that the params name"),
     "bounds": ("{}", None),
     "components": ("{}", "the backbones that methods start from"),
+    "guidance": ("{scales: [1.0, 1.5, 2.0]}", "the tasks of `tune`"),
 }
 
 
@@ -76,6 +78,10 @@ def analyse(context: Context, name: str, task: str | None) -> None:
         from kind.stages.bounds import analyse_bounds
 
         analyse_bounds(context, task)
+    elif name == "guidance":
+        from kind.stages.guidance import analyse_guidance
+
+        analyse_guidance(context)
     else:
         from kind.stages.components import analyse_components
 

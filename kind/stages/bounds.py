@@ -5,7 +5,7 @@ Measured in the way of samples of runs, with as many images, so that their metri
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kind import recipes
@@ -50,11 +50,14 @@ def analyse_bounds(context: Context, task: str) -> None:
     job.run(work)
 
 
-def columns_of(rows: Rows) -> list[str]:
-    """Metrics in the order in which rows bring them, each with the ends of its interval behind all, as metrics.csv."""
-    keys = dict.fromkeys(key for row in rows for key in row if key not in (*ABOUT, "indicative"))
+def columns_of(rows: Rows, about: Sequence[str] = ABOUT) -> list[str]:
+    """Metrics in the order in which rows bring them, each with the ends of its interval behind all, as metrics.csv.
+
+    about: what says of what a row is.
+    """
+    keys = dict.fromkeys(key for row in rows for key in row if key not in (*about, "indicative"))
     ends = [key for key in keys if key.endswith(("_low", "_high"))]
-    return [*ABOUT, *(key for key in keys if key not in ends), *ends, "indicative"]
+    return [*about, *(key for key in keys if key not in ends), *ends, "indicative"]
 
 
 def counts_of(context: Context) -> list[int]:

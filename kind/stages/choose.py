@@ -13,8 +13,11 @@ from typing import Any
 
 from kind import recipes
 from kind.errors import UserError
+from kind.layout import Layout
+from kind.params import Experiment
+from kind.params.tasks import trial_label
 from kind.stages.context import Context, add_shared_arguments, read_context
-from kind.stages.job import Job
+from kind.stages.job import Job, read_record
 
 EXAMPLE = "python -m kind choose --experiment small --method lora"
 FORMAT = 1
@@ -47,6 +50,26 @@ def run(arguments: argparse.Namespace) -> None:
         state=layout.state("choose", label),
         planned=context.planned,
     ).run(lambda: choose(context, label))
+
+
+def chosen_trials(experiment: Experiment, layout: Layout) -> list[tuple[str, str, int]]:
+    """(task, trial, seed) of the trials at the rate that was chosen, entry by entry.
+
+    Raises UserError for a rate that is not among those that the params have now.
+    """
+    found = []
+    for label in experiment.tuned():
+        path, rates = layout.tuned_rate(label), experiment.rates(label)
+        rate = read_record(path, "learning_rate")["learning_rate"]
+        if rate not in rates:
+            tried = ", ".join(f"{one:g}" for one in rates)
+            raise UserError(
+                f"{path}: {rate:g} is none of the rates that are tried with {label}: {tried}",
+                hint="run the choose stage again, or snakemake",
+            )
+        trial = trial_label(label, rates.index(rate) + 1)
+        found += [(task, trial, experiment.tune.seed) for task in experiment.tune.tasks]
+    return found
 
 
 def choose(context: Context, label: str) -> None:

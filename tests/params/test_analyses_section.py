@@ -58,14 +58,14 @@ def test_an_entry_may_stand_in_for_another_on_a_task(load):
 
 KIND = {"form": "kind", "num_learngenes": 20, "num_tailors": 4}
 NONE = (
-    "analyses: names no analysis; write one or more of `weights: {}`, `bounds: {}`, `components: {}` and "
-    "`interference: ...`, or leave the section out"
+    "analyses: names no analysis; write one or more of `weights: {}`, `bounds: {}`, `components: {}`, "
+    "`guidance: ...` and `interference: ...`, or leave the section out"
 )
 WHERE = "analyses.interference"
 MISTAKES = [
     ({}, NONE),
     ({"weights": None}, NONE),
-    ({"wights": {}}, "analyses.wights: unknown key (did you mean 'weights'?); allowed: weights, interference, bounds, components"),
+    ({"wights": {}}, "analyses.wights: unknown key (did you mean 'weights'?); allowed: weights, interference, bounds, components, guidance"),
     ({"weights": {"num_vectors": 0}}, "analyses.weights.num_vectors: must be at least 1, found 0"),
     ({"weights": {"num_vectors": 33}}, "analyses.weights.num_vectors: 33 exceeds the 32 singular vectors of a matrix of width 32"),
     ({"weights": {"max_cosine": 1.5}}, "analyses.weights.max_cosine: must be at most 1, found 1.5"),
@@ -124,3 +124,36 @@ def test_components_need_tailors_behind_a_class_gate(complain, changes, found):
 def test_components_are_no_second_mistake_of_what_cannot_be_read(complain):
     kind = complain(**{"backbones.kind": KIND | {"num_tailors": -1}}, analyses={"components": {}})
     assert ": 1 problem\n" in kind and "analyses" not in kind
+
+
+OPEN = {
+    "finetune.learning_rate": ...,
+    "tune": {
+        "tasks": {"practice": {"data": "digits", "classes": [5, 6]}},
+        "learning_rate": [1.0e-3, 1.0e-2],
+        "seed": 7,
+    },
+}
+SCALES = "analyses.guidance.scales"
+WRONG_SCALES = [
+    ([1.5], f"{SCALES}: expected 2 or more entries, found [1.5]"),
+    ([1, 1.5, 1.0], f"{SCALES}: 1 is named twice"),
+    ([0.5, 1.5], f"{SCALES}.0: must be at least 1, found 0.5"),
+]
+
+
+def test_guidance_has_scales_of_one_or_more(load):
+    assert load(**OPEN, analyses={"guidance": {"scales": [1, 1.25]}}).analyses.guidance.scales == [1.0, 1.25]
+
+
+@pytest.mark.parametrize("scales, line", WRONG_SCALES, ids=[line for _, line in WRONG_SCALES])
+def test_wrong_scales_give_one_line(complain, scales, line):
+    assert f": 1 problem\n  1. {line}\n" in complain(**OPEN, analyses={"guidance": {"scales": scales}})
+
+
+def test_guidance_needs_trials(complain):
+    line = (
+        "analyses.guidance: draws from trials of learning rates on the tasks of `tune`, and there is no `tune` section; "
+        "add one, or leave guidance out"
+    )
+    assert f": 1 problem\n  1. {line}\n" in complain(analyses={"guidance": {"scales": [1.0, 1.5]}})

@@ -99,6 +99,17 @@ def test_parts_of_runs_are_jobs_that_do_the_work_of_the_whole(plan):
     assert "sample_part" not in one["stages"] and "reference_part" not in found["stages"]
 
 
+def test_guidance_is_drawn_from_a_trial_of_each_method_at_each_scale(tmp_path):
+    path = ROOT / "params" / "glyphs.yaml"
+    assert main(["plan", str(path), "--json", str(tmp_path / "plan.json")]) == 0
+    found, experiment = json.loads((tmp_path / "plan.json").read_text()), load_experiment(path)
+    macs = {one["name"]: one["macs"] for one in found["models"] if one["tasks"]}  # 20 classes, as the tuning task has
+    passes = 1 + 2 + 2 + 2  # a step, at the scales 1, 1.25, 1.5 and 2
+    images = experiment.sampling.num_samples * experiment.sampling.num_inference_steps
+    wanted = sum(passes * images * macs[label] for label in experiment.tuned())
+    assert found["stages"]["analyse_guidance"] == {"jobs": 1, "macs": wanted}
+
+
 def test_what_only_the_data_can_tell_is_said(capsys):
     assert main(["plan", str(ROOT / "params" / "imagenet_b.yaml")]) == 0
     out = capsys.readouterr().out

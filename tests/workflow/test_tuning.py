@@ -34,6 +34,7 @@ def test_trials_come_before_the_choice_and_the_choice_before_the_runs(tuned):
         "pretrain": 2,
         "extract": 1,
         "choose": 3,
+        "analyse_guidance": 1,
         "report": 1,
         "all": 1,
     }
@@ -66,6 +67,17 @@ def test_a_run_ends_with_chosen_rates_in_records_and_report(tuned):
         assert (training["learning_rate"], training["learning_rate_from"]) == (best, f"tuning/{method}.rate.json")
     assert "learning_rate_from" not in read_json(layout.metrics(layout.run("novel", "bitfit", 1)))["training"]
 
+    guided = {(row["method"], row["guidance_scale"]): row for row in csv.DictReader(layout.guidance_table.open())}
+    assert set(guided) == {(method, scale) for method in rates for scale in ("1.0", "1.5")}
+    for method, tried in rates.items():
+        number = tried.index(chosen_rate(layout, method)) + 1
+        values = read_json(layout.metrics(layout.run("practice", f"{method}@{number}", 0)))["values"]
+        row = guided[method, "1.0"]
+        assert float(row["learning_rate"]) == tried[number - 1]
+        assert {name: float(row[name]) for name in values if values[name] is not None} == {
+            name: value for name, value in values.items() if value is not None
+        }
+
     trained = {}
     for method in ("lora", "kind"):
         sizes = read_json(layout.metrics(layout.run("novel", method, 1)))["parameters"]
@@ -79,6 +91,7 @@ def test_a_run_ends_with_chosen_rates_in_records_and_report(tuned):
     }, "no trial is in a table of results"
     page = (layout.report / "index.html").read_text()
     assert "Learning rates" in page and "that was tried; a better one may lie beyond" in page
+    assert "Guidance on practice" in page and (layout.report_plots / "guidance_practice.svg").is_file()
     assert "Sizes that were matched" in page and "Own rate, 0 trials: bitfit (0.001)." in page
     chosen = {method: chosen_rate(layout, method) for method in rates}
     assert "Nothing to be done" in tuned.snakemake("--dry-run").output
@@ -91,4 +104,6 @@ def test_a_run_ends_with_chosen_rates_in_records_and_report(tuned):
         assert made == changed, "what was trained at the same rate is not made again"
     tuned.edit("[2.0e-4, 2.0e-2]", "[2.0e-4, 3.0e-2]")
     again = tuned.snakemake("--dry-run")
-    assert again.planned == {"finetune": 2, "sample": 2, "evaluate": 2, "choose": 1, "report": 1, "all": 1}
+    assert again.planned == {
+        "finetune": 2, "sample": 2, "evaluate": 2, "choose": 1, "analyse_guidance": 1, "report": 1, "all": 1,
+    }  # fmt: skip

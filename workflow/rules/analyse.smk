@@ -113,6 +113,61 @@ rule analyse_bounds:
         command("analyse --analysis bounds", "task")
 
 
+def rates_of_all(wildcards):
+    """Of all methods, so that a plan before the choices has every trial."""
+    experiment, layout = experiment_of(wildcards), layout_of(wildcards)
+    return [layout.tuned_rate(label) for label in experiment.tuned()]
+
+
+def trials_at_chosen_rates(wildcards):
+    """Known once all rates are chosen: the job is planned anew then."""
+    experiment, layout = experiment_of(wildcards), layout_of(wildcards)
+    for label in experiment.tuned():
+        checkpoints.choose.get(experiment=wildcards.experiment, method=label)
+    starts = [
+        layout.start(METHODS[experiment.method_name(label)].start, experiment.backbone_of(label))
+        for label in experiment.tuned()
+    ]
+    runs = [layout.run(*trial) for trial in chosen_trials(experiment, layout)]
+    return [*dict.fromkeys(filter(None, starts)), *(layout.record(run, "finetune") for run in runs)]
+
+
+def yardsticks_of_tuning(wildcards):
+    """What trials are measured against, and the VAE that makes pixels of their latents, if they are any."""
+    experiment, layout = experiment_of(wildcards), layout_of(wildcards)
+    data = dict.fromkeys(task.data for task in experiment.tune.tasks.values())
+    return [
+        *(layout.reference(name) for name in experiment.tune.tasks),
+        *(layout.judge(name) for name in experiment.tune.tasks if experiment.is_judged),
+        *(layout.record(layout.reference(name).parent, name) for name in experiment.tune.tasks),
+        *(path for each in data for path in by_description(layout.data_files(each))),
+        *(path for each in data for path in vae_files(experiment, each)),
+    ]
+
+
+rule analyse_guidance:
+    input:
+        rates_of_all,
+        trials_at_chosen_rates,
+        yardsticks_of_tuning,
+        extractor_files,
+    output:
+        ANY.guidance_table,
+        record=ANY.record(ANY.analyses, "guidance"),
+    params:
+        file=params_file,
+        recipe=recipe("guidance"),
+    log:
+        ANY.log("analyse", "guidance"),
+    threads: threads_of
+    resources:
+        gpu=gpus_of,
+    message:
+        "{wildcards.experiment}: trials at several guidance scales"
+    shell:
+        command("analyse --analysis guidance")
+
+
 def gated_backbones(wildcards):
     """With the images that they were trained on."""
     experiment, layout = experiment_of(wildcards), layout_of(wildcards)

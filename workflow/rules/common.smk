@@ -25,6 +25,7 @@ from kind.methods import METHODS
 from kind.params.file import find_params, load_experiments
 from kind.parts import feature_jobs, finished_parts, planned_jobs, reference_jobs, sampling_jobs
 from kind.stages.check import missing
+from kind.stages.choose import chosen_trials
 from kind.warm_start import SOCKET
 
 # Jobs run with the interpreter that runs Snakemake, and find the package whatever the working directory is.  Neither
