@@ -94,8 +94,8 @@ def headline(experiment: str) -> str:
     return "\n".join(lines) + (
         f"\n\n*{metric_label(name).words}, {name}, mean ± sample deviation over {against['seeds']} seeds. Last column: "
         f"over all tasks, against {base}, paired by task and seed, with the interval of a bootstrap over tasks and "
-        "seeds. Trained: without the label table, which every method trains. MACs: deployed, of one image's forward "
-        "pass.*\n"
+        "seeds. Trained: with the label table, which every method trains. MACs: of one image's forward "
+        "pass in training form.*\n"
     )
 
 
@@ -208,7 +208,7 @@ PARTS: Mapping[str, Callable[..., str]] = {
 
 # --- numbers ----------------------------------------------------------------------------------------------------
 
-TRAINED, MACS = "parameters_trainable", "parameters_deployed_macs"
+TRAINED, MACS = "parameters_trainable", "parameters_macs"
 
 
 def primary(runs: Rows, task: str) -> str:
