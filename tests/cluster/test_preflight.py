@@ -188,7 +188,7 @@ def test_the_profile_of_the_project_is_understood(programs, check, monkeypatch):
     assert code == 0 and "slurm/config.yaml: in order (executor slurm)" in said
     programs(sinfo="main*|up|infinite|gpu:1|95999|idle\n")
     assert "  - memory: sample, sample_part, evaluate, evaluate_part, reference, reference_without_judge, reference_part, " \
-           "replay, analyse_bounds, analyse_components, analyse_interference ask for up to 96000 MB" in check(text)[1], \
+           "replay, analyse_bounds, analyse_guidance, analyse_components, analyse_interference ask for up to 96000 MB" in check(text)[1], \
            "at the last attempt"  # fmt: skip
     programs(sinfo="main*|up|infinite|(null)|96000|idle\n")
     code, said = check(text)

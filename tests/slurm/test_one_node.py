@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from pathlib import Path
 
 import one_node
 import pytest
@@ -34,10 +35,16 @@ def test_where_a_variable_names_another(tmp_path, monkeypatch):
     assert refused(tmp_path) == "SLURM_CONF=/etc/elsewhere.conf names another SLURM"
 
 
+def read_name(process: int) -> str:
+    return Path(f"/proc/{process}/comm").read_text().strip()
+
+
 def test_where_a_controller_runs(tmp_path, monkeypatch):
     shutil.copy(shutil.which("sleep"), tmp_path / "slurmctld")
     with subprocess.Popen([tmp_path / "slurmctld", "600"]) as process:
         monkeypatch.setattr(one_node, "processes", lambda: [process.pid])
+        while read_name(process.pid) != "slurmctld":  # its parent may go on before it has its name
+            pass
         try:
             assert refused(tmp_path) == f"a slurmctld is running already (process {process.pid})"
         finally:

@@ -100,7 +100,7 @@ def test_parts_of_runs_are_jobs_that_do_the_work_of_the_whole(plan):
 
 
 def test_guidance_is_drawn_from_a_trial_of_each_method_at_each_scale(tmp_path):
-    path = ROOT / "params" / "glyphs.yaml"
+    path = ROOT / "params" / "glyphs_ablations.yaml"
     assert main(["plan", str(path), "--json", str(tmp_path / "plan.json")]) == 0
     found, experiment = json.loads((tmp_path / "plan.json").read_text()), load_experiment(path)
     macs = {one["name"]: one["macs"] for one in found["models"] if one["tasks"]}  # 20 classes, as the tuning task has
