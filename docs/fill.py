@@ -11,17 +11,16 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import re
 import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from kind.artifacts import read_json  # noqa: E402
 from kind.reporting.labels import decimals_for, fixed, metric_label, short_count  # noqa: E402
 
 PAGES = ("README.md", "docs/evidence.md")
@@ -33,10 +32,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="write nothing; say which pages differ")
     check = parser.parse_args().check
-    changed = [name for name in PAGES if (ROOT / name).read_text() != filled((ROOT / name).read_text())]
-    for name in changed:
+    pages = {name: filled((ROOT / name).read_text()) for name in PAGES}
+    changed = {name: page for name, page in pages.items() if page != (ROOT / name).read_text()}
+    for name, page in changed.items():
         if not check:
-            (ROOT / name).write_text(filled((ROOT / name).read_text()))
+            (ROOT / name).write_text(page)
         print(f"{name}: {'is not what the results say; run: make docs' if check else 'written'}")
     return int(check and bool(changed))
 
@@ -57,10 +57,6 @@ def filled(text: str) -> str:
 
 def report_of(experiment: str) -> Path:
     return ROOT / "results" / experiment / "report"
-
-
-def read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def rows_of(path: Path) -> Rows:

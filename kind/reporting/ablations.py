@@ -16,6 +16,7 @@ from kind.reporting.comparisons import (
     cost_values,
     exact_name,
     headline_metrics,
+    is_known,
     marked,
     metric_names,
     seeds_phrase,
@@ -97,7 +98,7 @@ def ablation_table(
 ) -> Table:
     """A row a setting: metrics, the primary one's difference to the base seed by seed, sizes.  runs: of the entries."""
     primary, directions = metrics[0], metric_names(runs)
-    sizes = ("trainable", "deployed", "deployed_macs" if _is_known(runs, "deployed_macs") else "macs")
+    sizes = ("trainable", "deployed", "deployed_macs" if is_known(runs, "deployed_macs") else "macs")
     columns = [Column(name, marked(name, runs), name, directions[name]) for name in metrics]
     if paired := len(seeds) > 1:
         apart = Column(f"{primary}.difference", f"{marked(primary, runs)} − {one.base}", primary, together=True)
@@ -149,10 +150,6 @@ def _to_base(runs: Sequence[RunRecord], label: str, base: str, metric: str) -> V
         return dict.fromkeys(keys, 0.0)
     found = differences(runs, label, base, [metric])[metric]
     return dict(zip(keys, (found, *(mean_interval(found) or (None, None))), strict=True))
-
-
-def _is_known(runs: Sequence[RunRecord], key: str) -> bool:
-    return any(number(value) is not None for value in cost_values(runs, [key])[key])
 
 
 # --- plots ------------------------------------------------------------------------------------------------------

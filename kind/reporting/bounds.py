@@ -30,7 +30,7 @@ def load_bounds(layout: Layout, tasks: Iterable[str]) -> dict[str, Rows]:
 def real_values(rows: Rows) -> dict[str, float]:
     """What real images get, by the exact name of the metric, whose counts tell numbers of samples apart.
 
-    No accuracies: the classifiers were trained on these images.
+    No accuracies: where they are training images, the classifiers were trained on them.
     """
     found = [(name, number(value)) for row in rows if row["what"] == "real" for name, value in row.items()]
     return {name: value for name, value in found if value is not None and not name.startswith("accuracy")}

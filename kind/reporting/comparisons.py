@@ -175,6 +175,11 @@ def cost_values(runs: Sequence[RunRecord], keys: Iterable[str] = COSTS) -> dict[
     return {key: [COSTS[key][2](run).get(key) for run in runs] for key in keys}
 
 
+def is_known(runs: Sequence[RunRecord], key: str) -> bool:
+    """Whether any of the runs measured this one of `COSTS`."""
+    return any(number(value) is not None for value in cost_values(runs, [key])[key])
+
+
 def cost_table(
     title: str, runs: Sequence[RunRecord], methods: Iterable[str], seeds: Sequence[int], by_task: bool
 ) -> Table:

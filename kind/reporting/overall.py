@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kind.artifacts import write_json
-from kind.reporting.comparisons import cost_columns, cost_values, exact_name, metric_names, select
+from kind.reporting.comparisons import cost_columns, cost_values, exact_name, is_known, metric_names, select
 from kind.reporting.labels import ARROWS, Style, in_sentence, matches, metric_label, tick
 from kind.reporting.paired import Comparison, comparisons, timed_comparison
 from kind.reporting.plots import MUTED, PAPER, Plot, log_ticks, render, scale
-from kind.reporting.runs import RunRecord, number
+from kind.reporting.runs import RunRecord
 from kind.reporting.tables import Column, Table, build_table
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def overall_table(found: Comparison, runs: Sequence[RunRecord], how: str, title:
     unit = {"unit": "10⁻³", "divide_by": 1e-3} if small else {}
     sizes = [*SIZES, *(["train_cpu_seconds"] if how == AFTER_TIME else [])]
     columns = [
-        *cost_columns(runs, [key for key in sizes if _known(runs, key)]),
+        *cost_columns(runs, [key for key in sizes if is_known(runs, key)]),
         Column("mean", what, " / ".join(dict.fromkeys(found.metrics.values())), together=True, **unit),
         Column("low", "from", "95 % interval", together=True, **unit),
         Column("high", "to", "95 % interval", together=True, **unit),
@@ -105,10 +105,6 @@ def overall_table(found: Comparison, runs: Sequence[RunRecord], how: str, title:
 
 
 _ENDS = ("mean", "low", "high", "task_low", "task_high")
-
-
-def _known(runs: Sequence[RunRecord], key: str) -> bool:
-    return any(number(value) is not None for value in cost_values(runs, [key])[key])
 
 
 def as_json(found: Comparison) -> dict[str, Any]:
