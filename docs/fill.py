@@ -91,7 +91,7 @@ def headline(experiment: str) -> str:
         f"\n\n*{metric_label(name).words}, {name}, mean ± sample deviation over {against['seeds']} seeds. Last column: "
         f"over all tasks, against {base}, paired by task and seed, with the interval of a bootstrap over tasks and "
         "seeds. Trained: with the label table, which every method trains. MACs: of one image's forward "
-        "pass in training form.*\n"
+        "pass of the adapted model.*\n"
     )
 
 

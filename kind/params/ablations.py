@@ -16,7 +16,7 @@ from kind.params.types import Section
 MEASURED = {  # axis -> its name among the `parameters` of a run's metrics
     "trainable_parameters": "trainable",
     "deployed_parameters": "deployed",
-    "deployed_macs": "deployed_macs",
+    "deployed_macs": "macs",  # which are counted of the deployed model
 }
 INHERITED = ("null_gate",)  # options of methods that are the backbone's where an entry gives none
 Value = float | str  # a number, or a choice in words

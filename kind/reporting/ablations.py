@@ -16,7 +16,6 @@ from kind.reporting.comparisons import (
     cost_values,
     exact_name,
     headline_metrics,
-    is_known,
     marked,
     metric_names,
     seeds_phrase,
@@ -98,7 +97,7 @@ def ablation_table(
 ) -> Table:
     """A row a setting: metrics, the primary one's difference to the base seed by seed, sizes.  runs: of the entries."""
     primary, directions = metrics[0], metric_names(runs)
-    sizes = ("trainable", "deployed", "deployed_macs" if is_known(runs, "deployed_macs") else "macs")
+    sizes = ("trainable", "deployed", "macs")
     columns = [Column(name, marked(name, runs), name, directions[name]) for name in metrics]
     if paired := len(seeds) > 1:
         apart = Column(f"{primary}.difference", f"{marked(primary, runs)} − {one.base}", primary, together=True)

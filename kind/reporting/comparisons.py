@@ -91,7 +91,8 @@ def protocol_phrase(protocol: Mapping[str, Any]) -> str:
     phrase = f"{leaf['num_samples']} samples a run" if "num_samples" in leaf else "Samples"
     phrase += f" ({', '.join(sampler)})" if sampler else ""
     if "num_reference" in leaf or "reference" in leaf:
-        phrase += f" against {plain(leaf.get('num_reference', 'all'))} real {plain(leaf.get('reference', ''))} images"
+        words = (plain(leaf.get("num_reference") or "all"), "real", plain(leaf.get("reference") or ""), "images")
+        phrase += f" against {' '.join(filter(None, words))}"
     extractor = flat.get("extractor.name", flat.get("evaluation.extractor.name", leaf.get("extractor")))
     return phrase + (f"; features from “{extractor}”." if extractor else ".")
 
@@ -147,8 +148,7 @@ COSTS: dict[str, tuple[str, bool, Callable[[RunRecord], Mapping[str, Any]]]] = {
     "trainable": ("Trainable parameters", True, lambda run: run.part("parameters")),
     "trainable_label_table": ("of which label table", True, lambda run: run.part("parameters")),
     "deployed": ("Deployed parameters", True, lambda run: run.part("parameters")),
-    "macs": ("MACs in training form", True, lambda run: run.part("parameters")),
-    "deployed_macs": ("MACs deployed", True, lambda run: run.part("parameters")),
+    "macs": ("MACs", True, lambda run: run.part("parameters")),
     "train_seconds": ("Training time", False, lambda run: run.cost),
     "train_cpu_seconds": ("CPU time", False, lambda run: run.cost),
     "peak_memory_bytes": ("Peak memory", False, lambda run: run.cost),
@@ -161,11 +161,9 @@ def cost_columns(runs: Sequence[RunRecord], keys: Iterable[str] = COSTS) -> list
     for key in keys:
         words, exact, place = COSTS[key]
         sizes = [value for run in runs if (value := number(place(run).get(key))) is not None]
-        if not sizes and key in ("deployed_macs", "train_cpu_seconds"):
+        if not sizes and key == "train_cpu_seconds":
             continue
         unit, divide_by = _unit(key, max(sizes, default=0.0))
-        if key == "macs" and not any("deployed_macs" in run.part("parameters") for run in runs):
-            words = "MACs"
         columns.append(Column(key, words, exact=exact, unit=unit, divide_by=divide_by))
     return columns
 
@@ -200,8 +198,9 @@ def cost_table(
         f" On {', '.join(idle)} nothing is trained: times and memory are of making the model." if steps and idle else ""
     )
     caption = (
-        f"{seeds_phrase(seeds)} {what} on: {devices}.{rest} MACs: multiply-accumulates of one forward "
-        "pass for one image, of a gated model its active components. Memory is the GPU's, or on a CPU the whole "
+        f"{seeds_phrase(seeds)} {what} on: {devices}.{rest} Deployed parameters and MACs are of the adapted "
+        "model, with what is merged merged: MACs, multiply-accumulates of one forward pass for one image, of a gated "
+        "model with its active components. Memory is the GPU's, or on a CPU the whole "
         "process's, libraries included. Times add up over resumes and depend on the machine and its load. Nothing here "
         "is ranked."
     )

@@ -18,7 +18,7 @@ from kind.reporting.tables import Column, Table, build_table
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-SIZES = ("trainable", "deployed_macs")
+SIZES = ("trainable", "macs")
 AT_THE_END = "At equal steps"
 AFTER_TIME = (
     "After equal training time: when the quicker method ends, the other one's value lies between two points of its "

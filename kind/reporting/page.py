@@ -1,4 +1,4 @@
-"""One self-contained HTML page: `page.html` and `page.css` filled in; every picture a data URI, no script."""
+"""One self-contained HTML page: `page.html` and `page.css` filled in; no script, and all pictures within it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ from kind.reporting.labels import (
 )
 from kind.reporting.overall import OverallSection
 from kind.reporting.page_facts import backbone_facts, provenance_facts, warnings
-from kind.reporting.plots import HEIGHT, WIDTH, Plot
+from kind.reporting.page_plots import inline
+from kind.reporting.plots import Plot
 from kind.reporting.runs import BackboneRecord, RunRecord, flatten, number
 from kind.reporting.tables import Cell, Column, Table
 
@@ -108,8 +109,9 @@ def render_page(page: Page) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "data_uri": data_uri, "heading": heading, "breakable": breakable, "settings": settings, "plain": plain,
-        "task_facts": task_facts, "shown_rows": shown_rows, "judge": judge_line, "protocol": protocol_phrase,
+        "data_uri": data_uri, "inline": inline, "heading": heading, "breakable": breakable, "settings": settings,
+        "plain": plain, "task_facts": task_facts, "shown_rows": shown_rows, "judge": judge_line,
+        "protocol": protocol_phrase,
     }  # fmt: skip
     template = environment.get_template("page.html")
     return template.render(
@@ -122,15 +124,13 @@ def render_page(page: Page) -> str:
         backbones=backbone_facts(page.backbones),
         provenance=provenance_facts(page.runs),
         warnings=warnings(page.runs),
-        plot_size=(round(WIDTH * 96), round(HEIGHT * 96)),
     )
 
 
 # --- filters ----------------------------------------------------------------------------------------------------
 
 
-def data_uri(content: str | bytes, media_type: str) -> str:
-    content = content.encode() if isinstance(content, str) else content
+def data_uri(content: bytes, media_type: str) -> str:
     return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
 
 

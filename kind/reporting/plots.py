@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDTH, HEIGHT = 4.1, 3.2  # inches
-INK, MUTED, RULE, PAPER = "#1d1f24", "#646872", "#dfe1e7", "#fefefe"
-DARK = {INK: "#e9eaee", MUTED: "#a2a6b1", RULE: "#363a44", PAPER: "#1b1e25"}  # PAPER: the page's figure background
+INK, MUTED, RULE, PAPER = "#1d1f24", "#646872", "#dfe1e7", "#fefefe"  # on the page its own, see page_plots.py
 FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 MANY = 6  # from this many lines on, bands would hide each other
 MAX_POINTS = 80  # a long training log is averaged over this many stretches
@@ -33,12 +32,11 @@ MAX_POINTS = 80  # a long training log is averaged over this many stretches
 
 @dataclass(frozen=True)
 class Plot:
-    """name: file name without suffix; alt: the picture in words; light, dark: SVG text."""
+    """name: file name without suffix; alt: the picture in words; svg: as in its file."""
 
     name: str
     alt: str
-    light: str
-    dark: str
+    svg: str
 
 
 @dataclass(frozen=True)
@@ -232,7 +230,7 @@ def render(
     longest: int,
     left: float = 0.12,
 ) -> Plot:
-    """Draw once, write `name`.png and `name`.svg; the page gets the SVG in light and in dark.
+    """Draw once, write `name`.png and `name`.svg.
 
     longest: characters of the names right of the axes, for which room is left; left: where the axes begin.
     """
@@ -251,13 +249,10 @@ def render(
         png, svg = _save(figure, "png", facecolor=PAPER), _save(figure, "svg", facecolor="none").decode()
     svg = svg[svg.index("<svg") :].replace("'DejaVu Sans'", FONTS)
     svg = re.sub(r' (?:d|x|y)="[^"]*"', lambda found: re.sub(r"(\.\d\d)\d+", r"\1", found[0]), svg)  # 1/100 pt will do
-    light = "\n".join(line.rstrip() for line in svg.splitlines()) + "\n"
+    svg = "\n".join(line.rstrip() for line in svg.splitlines()) + "\n"
     write_bytes(folder / f"{name}.png", png)
-    write_text(folder / f"{name}.svg", light)
-    dark = light
-    for colour, instead in DARK.items():
-        dark = dark.replace(colour, instead)
-    return Plot(name, alt, light, dark)
+    write_text(folder / f"{name}.svg", svg)
+    return Plot(name, alt, svg)
 
 
 def _save(figure: Figure, form: str, facecolor: str) -> bytes:

@@ -76,7 +76,7 @@ def test_a_row_has_metrics_of_the_setting_and_sizes(experiment, finished):
         assert float(row[f"{FD}.mean"]) == pytest.approx(statistics.fmean(each))
         assert float(row[f"{FD}.std"]) == pytest.approx(statistics.stdev(each)) and row[f"{FD}.n"] == "3"
         parameters = read_json(experiment / f"runs/novel/{row['entry']}/seed_0/metrics.json")["parameters"]
-        for key in ("trainable", "deployed", "deployed_macs"):
+        for key in ("trainable", "deployed", "macs"):
             assert float(row[f"{key}.mean"]) == parameters[key]
     best = min(found, key=lambda row: float(row[f"{FD}.mean"]))
     assert [row["entry"] for row in found if row[f"{FD}.best"] == "1"] == [best["entry"]]
@@ -143,8 +143,8 @@ class Shape(html.parser.HTMLParser):
             self.widths[-1] += 1
         elif tag == "div" and given.get("role") == "region":
             self.titles.append(given["aria-label"])
-        elif tag == "img":
-            self.pictures.append(given["alt"])
+        elif tag == "svg":
+            self.pictures.append(given["aria-label"])
 
 
 def test_the_page_has_a_section_with_all_of_them(finished):
@@ -232,7 +232,7 @@ def test_a_table_says_what_its_intervals_know(experiment, tmp_path, backbones, c
 def test_by_a_measured_size_entries_of_a_method_have_one_colour_and_a_line(experiment, tmp_path):
     families = {"kind": ("kind", "a"), "few": ("kind", "a"), "many": ("kind", "b"), "full": ("full",)}
     (section,) = sections(experiment, tmp_path, [replace(ABLATIONS[4], families=families)])
-    picture = section.plots[0].light
+    picture = section.plots[0].svg
     colours = {style.colour.lower() for style in method_styles(["kind", "full"]).values()}
     assert colours <= set(re.findall(r"#[0-9a-f]{6}", picture))
     others = {style.colour.lower() for style in method_styles(METHODS).values()} - colours

@@ -78,7 +78,7 @@ def run(task, method, seed, value, seconds=10.0, curve=None):
     steps = {str(step): {"values": {"fd_x_50_vs_9": one}} for step, one in (curve or {100: value}).items()}
     metrics = {
         "format": 1, "protocol": {}, "protocol_hash": "0", "final_step": 100, "values": {"fd_x_90_vs_9": value},
-        "directions": {"fd_x_90_vs_9": "lower"}, "steps": steps, "parameters": {"trainable": 5, "deployed_macs": 7},
+        "directions": {"fd_x_90_vs_9": "lower"}, "steps": steps, "parameters": {"trainable": 5, "macs": 7},
     }  # fmt: skip
     cost = {"device": "cpu", "train_seconds": 3 * seconds, "train_cpu_seconds": seconds}
     return RunRecord(task, method, seed, Path(), Path(), metrics, cost)

@@ -180,10 +180,28 @@ def test_the_page_is_self_contained(finished):
     assert not loads.tags & {"script", "iframe", "object", "embed"}
     assert loads.no_alt == 0
     assert "@import" not in text
-    assert not re.search(r"url\(|https?://", text)
+    assert not re.search(r"url\((?!#)|https?://", text)
     assert {"h1", "h2", "h3", "figure", "figcaption", "main", "nav"} <= loads.tags
     for said in ("None of these metrics is FID", "98.3 %", synthetic.COMMAND, "0123456789ab", "2.11.0", "EMA decay"):
         assert said in text
+
+
+def test_every_plot_is_in_the_page_once_and_in_its_colours(finished):
+    text = (finished / "index.html").read_text()
+    drawn = re.findall(r"<svg role=.*?</svg>", text, re.DOTALL)
+    files = {path.name: path.read_text() for path in finished.glob("plots/*.svg")}
+    words = [sorted(re.findall(r"<text[^>]*>([^<]*)</text>", svg)) for svg in (*drawn, *files.values())]
+    assert sorted(words[: len(drawn)]) == sorted(words[len(drawn) :]) and len(drawn) == len(files)
+    own = [name for svg in drawn for name in re.findall(r' id="([^"]*)"', svg)]
+    assert own and len(own) == len(set(own)), "a name would mean another plot's shape"
+    for svg in drawn:
+        html.parser.HTMLParser().feed(svg)
+        assert {*re.findall(r"url\(#([^)]*)\)", svg), *re.findall(r'href="#([^"]*)"', svg)} == {
+            *re.findall(r' id="([^"]*)"', svg)
+        }
+        assert "var(--ink)" in svg and "var(--rule)" in svg and not re.search("#1d1f24|#646872|#dfe1e7|#fefefe", svg)
+        assert len(svg) < max(map(len, files.values()))
+    assert not re.search("#1d1f24|#646872|#dfe1e7|#fefefe", "".join(drawn))
 
 
 def test_a_report_without_ablations_does_not_speak_of_them(finished):
