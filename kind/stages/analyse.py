@@ -193,15 +193,13 @@ INTERFERENCE_COLUMNS = (
 def put_together(label: str, runs: list[Run]) -> Rows:
     """A row a way to put the runs' models together and task."""
     from kind.analysis.interference import cost_of_company
-    from kind.devices import choose_device, prepare_torch
     from kind.evaluation.held_out_loss import held_out_losses
     from kind.stages.images import held_out_tensors
 
     context = runs[0].context
     experiment = context.experiment
     asked, batch_size = experiment.analyses.interference, experiment.evaluation.batch_size
-    prepare_torch(experiment.compute.threads, experiment.compute.deterministic)
-    device = choose_device(experiment.compute.device, context.device_key)
+    device = context.ready_device()
     adapted = [load_merged(this) for this in runs]
     data = [held_out_tensors(context, experiment.tasks[this.task]) for this in runs]
 

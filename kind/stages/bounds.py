@@ -5,7 +5,6 @@ Measured in the way of samples of runs, with as many images, so that their metri
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kind import recipes
@@ -13,12 +12,11 @@ from kind.artifacts import write_csv
 from kind.stages.context import Context
 from kind.stages.job import Job
 from kind.stages.kept_rows import Rows, collect
-from kind.stages.yardstick import Yardstick, read_yardstick, yardstick_files
+from kind.stages.yardstick import columns_of, read_yardstick, yardstick_files
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from kind.evaluation.image_sets import ImageSet
 
 Row = dict[str, Any]
 ABOUT = ("task", "what", "backbone", "words", "num_samples", "num_distinct")
@@ -45,19 +43,9 @@ def analyse_bounds(context: Context, task: str) -> None:
 
     def work() -> None:
         rows = collect(job, parts)
-        write_csv(layout.bounds_table(task), rows, columns_of(rows))
+        write_csv(layout.bounds_table(task), rows, columns_of(rows, ABOUT))
 
     job.run(work)
-
-
-def columns_of(rows: Rows, about: Sequence[str] = ABOUT) -> list[str]:
-    """Metrics in the order in which rows bring them, each with the ends of its interval behind all, as metrics.csv.
-
-    about: what says of what a row is.
-    """
-    keys = dict.fromkeys(key for row in rows for key in row if key not in (*about, "indicative"))
-    ends = [key for key in keys if key.endswith(("_low", "_high"))]
-    return [*about, *(key for key in keys if key not in ends), *ends, "indicative"]
 
 
 def counts_of(context: Context) -> list[int]:
@@ -93,8 +81,10 @@ def measure_real(context: Context, task: str) -> Rows:
     about = {"task": task, "what": "real", "backbone": "", "words": words}
     distinct = {count: len(set(chosen[:count].tolist())) for count in counts}
     return [
-        about | {"num_samples": count, "num_distinct": distinct[count]} | row
-        for count, row in measured(yardstick, images, counts, f"{task}, real images")
+        about
+        | {"num_samples": count, "num_distinct": distinct[count]}
+        | yardstick.row(images.first(count), f"{task}, real images")
+        for count in counts
     ]
 
 
@@ -133,9 +123,12 @@ def measure_untouched(context: Context, task: str, name: str) -> Rows:
     drawn = sample_images(model, labels=null, label=f"{task}: {name} as it is", **how)
     yardstick = read_yardstick(context, task, copies=False)
     about = {"task": task, "what": "untouched", "backbone": name, "words": words_of(context.experiment, name)}
+    images = from_arrays(drawn)
     return [
-        about | {"num_samples": count, "num_distinct": ""} | row
-        for count, row in measured(yardstick, from_arrays(drawn), counts, f"{task}, {name} as it is")
+        about
+        | {"num_samples": count, "num_distinct": ""}
+        | yardstick.row(images.first(count), f"{task}, {name} as it is")
+        for count in counts
     ]
 
 
@@ -151,15 +144,12 @@ def words_of(experiment: Any, name: str) -> str:
 def load_backbone_for_sampling(context: Context, name: str, data: str) -> tuple[Any, dict[str, Any]]:
     """A backbone on its device, and how `sample_images` draws from it without guidance."""
     from kind.checkpoints import load_backbone
-    from kind.devices import choose_device, choose_precision, prepare_torch
     from kind.random_streams import derive_seed
     from kind.stages.decoder import decoder_of
     from kind.stages.expected import check_backbone
 
     experiment, path = context.experiment, context.layout.backbone_model(name)
-    compute, protocol = experiment.compute, experiment.sampling
-    prepare_torch(compute.threads, compute.deterministic)
-    device = choose_device(compute.device, context.device_key)
+    protocol, device = experiment.sampling, context.ready_device()
     check_backbone(context, name, path)
     loaded = load_backbone(path)
     model = loaded.model.to(device)
@@ -168,15 +158,6 @@ def load_backbone_for_sampling(context: Context, name: str, data: str) -> tuple[
         "protocol": protocol,
         "seed": derive_seed(protocol.seed, experiment.seeds[0]),
         "guidance_scale": 1.0,
-        "precision": choose_precision(compute.precision, device),
+        "precision": context.precision_on(device),
         "decode": decoder_of(context, data, model.config, device),
     }
-
-
-def measured(yardstick: Yardstick, images: ImageSet, counts: Iterable[int], name: str) -> Iterator[tuple[int, Row]]:
-    """(count, metrics of the first so many images under their names in metrics.csv)."""
-    for count in counts:
-        found = yardstick.measure(images.first(count), name)
-        row = dict(found["values"])
-        row |= {f"{key}_{end}": one[end] for key, one in found["intervals"].items() for end in ("low", "high")}
-        yield count, row | {"indicative": " ".join(found["indicative"])}

@@ -135,14 +135,12 @@ def picture_similarities(context: Context) -> dict[str, Tensor]:
     mean of all classes; of training images.  [C, C] each."""
 
     from kind.analysis.components import centred_cosines
-    from kind.devices import choose_device, prepare_torch
     from kind.evaluation.feature_sets import measure_images
     from kind.evaluation.features import load_extractor
     from kind.evaluation.image_sets import from_arrays
 
     experiment = context.experiment
-    prepare_torch(experiment.compute.threads, experiment.compute.deterministic)
-    device = choose_device(experiment.compute.device, context.device_key)
+    device = context.ready_device()
     extractor = load_extractor(context.extractor_weights(), device=str(device))
     images = training_images(context, experiment.analyses.components.images_per_class)
     features = measure_images(

@@ -6,7 +6,7 @@ import argparse
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kind.errors import UserError
 from kind.layout import Layout
@@ -16,6 +16,9 @@ from kind.params.messages import nearest
 from kind.stopping import end_of_job
 from kind.weights import Place
 from kind.weights_lock import check_known
+
+if TYPE_CHECKING:
+    import torch
 
 GET_EMBEDDINGS = "put a file of one vector a class there, or leave it out: classes' mean images are taken then"
 
@@ -70,6 +73,20 @@ class Context:
     def task_data(self) -> list[str]:
         """Names of the data sets that tasks use, each once."""
         return list(dict.fromkeys(task.data for task in self.experiment.all_tasks().values()))
+
+    def ready_device(self) -> torch.device:
+        """What its jobs run on, with torch set up for it; raises UserError where there is no such device."""
+        from kind.devices import choose_device, prepare_torch
+
+        compute = self.experiment.compute
+        prepare_torch(compute.threads, compute.deterministic)
+        return choose_device(compute.device, self.device_key)
+
+    def precision_on(self, device: torch.device) -> str:
+        """That of `compute.precision`, as this device has it; raises UserError where it has not."""
+        from kind.devices import choose_precision
+
+        return choose_precision(self.experiment.compute.precision, device)
 
     @property
     def device_key(self) -> str:

@@ -81,15 +81,13 @@ def extract_part(this: Run, part: Part) -> None:
 
 
 def extract(this: Run, part: Part) -> dict[str, Any]:
-    from kind.devices import choose_device, prepare_torch
     from kind.evaluation.feature_sets import blocks_of, keep_features
     from kind.evaluation.features import load_extractor
     from kind.evaluation.image_npz import from_npz
 
     context = this.context
     experiment, size = context.experiment, context.experiment.evaluation.batch_size
-    prepare_torch(experiment.compute.threads, experiment.compute.deterministic)
-    device = choose_device(experiment.compute.device, context.device_key)
+    device = context.ready_device()
     extractor = load_extractor(context.extractor_weights(), device=str(device))
     sets = [from_npz(paths, hint=AGAIN) for paths in this.shards().values()]
     blocks = [block for images in sets for block in blocks_of(images, size)]

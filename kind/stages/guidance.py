@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 from kind import recipes
 from kind.artifacts import write_csv
 from kind.params.tasks import split_label
-from kind.stages.bounds import columns_of, measured
 from kind.stages.choose import chosen_trials
 from kind.stages.context import Context
 from kind.stages.job import Job
 from kind.stages.kept_rows import Rows, collect
 from kind.stages.run_arguments import Run
-from kind.stages.yardstick import Yardstick, read_yardstick, yardstick_files
+from kind.stages.sample import sampler_of
+from kind.stages.yardstick import Yardstick, columns_of, read_yardstick, yardstick_files
 
 if TYPE_CHECKING:
     from kind.evaluation.image_sets import ImageSet
@@ -75,39 +75,18 @@ def measure(this: Run, scale: float, yardstick: Yardstick) -> Rows:
         "num_samples": count,
     }
     name = f"{this.task} {this.label} at guidance {scale:g}"
-    ((_, row),) = measured(yardstick, draw(this, scale, name), [count], name)
-    return [about | row]
+    return [about | yardstick.row(draw(this, scale, name), name)]
 
 
 def draw(this: Run, scale: float, name: str) -> ImageSet:
     """As the stage sample draws the run's last step, but at this scale, with labels."""
-    from kind.checkpoints import load_adapted
-    from kind.devices import choose_device, choose_precision, prepare_torch
     from kind.evaluation.image_sets import from_arrays
-    from kind.random_streams import derive_seed
-    from kind.sampling import balanced_labels, sample_images
-    from kind.stages.decoder import decoder_of
+    from kind.sampling import balanced_labels
     from kind.stages.expected import check_adapted
 
     context = this.context
-    experiment, compute = context.experiment, context.experiment.compute
-    protocol, task = experiment.sampling, experiment.task(this.task)
-    prepare_torch(compute.threads, compute.deterministic)
-    device = choose_device(compute.device, context.device_key)
+    device = context.ready_device()
     check_adapted(this, this.final_weights)
-    loaded = load_adapted(this.final_weights, this.start)
-    model = this.method.merged(loaded.model).to(device)
-    labels = balanced_labels(protocol.num_samples, len(task.classes))
-    drawn = sample_images(
-        model,
-        loaded.diffusion,
-        protocol,
-        labels,
-        derive_seed(protocol.seed, this.seed),
-        guidance_scale=scale,
-        null_gate=loaded.header["null_gate"],
-        precision=choose_precision(compute.precision, device),
-        label=name,
-        decode=decoder_of(context, task.data, model.config, device),
-    )
-    return from_arrays(drawn, labels.numpy())
+    sampler = sampler_of(this, this.final_weights, device, context.precision_on(device))
+    labels = balanced_labels(context.experiment.sampling.num_samples, len(context.experiment.task(this.task).classes))
+    return from_arrays(sampler(labels, guidance_scale=scale, label=name), labels.numpy())

@@ -88,15 +88,13 @@ def extract(context: Context, name: str, part: Part) -> dict[str, Any]:
 
 
 def images_and_extractor(context: Context, name: str) -> tuple[ImageSet, Extractor]:
-    from kind.devices import choose_device, prepare_torch
     from kind.evaluation.features import load_extractor
     from kind.evaluation.image_sets import from_arrays
     from kind.stages.images import qualified, reference_images
 
     experiment = context.experiment
     task = experiment.task(name)
-    prepare_torch(experiment.compute.threads, experiment.compute.deterministic)
-    device = str(choose_device(experiment.compute.device, context.device_key))
+    device = str(context.ready_device())
     extractor = load_extractor(context.extractor_weights(), device=device)
     real = reference_images(context, name)
     names = qualified(task.data, real.class_names)

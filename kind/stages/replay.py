@@ -44,16 +44,14 @@ def run(arguments: argparse.Namespace) -> None:
 def draw(context: Context, name: str) -> dict:
     from kind.artifacts import save_arrays
     from kind.checkpoints import load_backbone
-    from kind.devices import choose_device, choose_precision, prepare_torch
     from kind.random_streams import derive_seed
     from kind.sampling import balanced_labels, sample_images, sample_latents
     from kind.stages.expected import check_backbone
 
     experiment, path = context.experiment, context.layout.backbone_model(name)
-    compute, protocol = experiment.compute, experiment.replay.sampling()
-    prepare_torch(compute.threads, compute.deterministic)
-    device = choose_device(compute.device, context.device_key)
-    precision = choose_precision(compute.precision, device)
+    protocol = experiment.replay.sampling()
+    device = context.ready_device()
+    precision = context.precision_on(device)
     check_backbone(context, name, path)
     loaded = load_backbone(path)
     model = loaded.model.to(device)

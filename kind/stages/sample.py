@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -117,13 +118,10 @@ def draw(this: Run, whole: Job, wanted: Sequence[Piece]) -> str:
     if len(set(found.values())) == 1 and None not in found.values():
         return found[wanted[0]]
 
-    from kind.devices import choose_device, choose_precision, prepare_torch
     from kind.stages.expected import check_adapted
 
-    compute = this.context.experiment.compute
-    prepare_torch(compute.threads, compute.deterministic)
-    device = choose_device(compute.device, this.context.device_key)
-    precision = choose_precision(compute.precision, device)
+    device = this.context.ready_device()
+    precision = this.context.precision_on(device)
     missing = [piece for piece in wanted if found[piece] != precision]
     others = sum(found[piece] is not None for piece in missing)
     if others:
@@ -140,38 +138,42 @@ def draw_pieces(this: Run, whole: Job, step: int, wanted: Sequence[Piece], devic
     import numpy as np
 
     from kind.artifacts import save_arrays
-    from kind.checkpoints import load_adapted
     from kind.progress import Progress
-    from kind.random_streams import derive_seed
-    from kind.sampling import balanced_labels, sample_images
-    from kind.stages.decoder import decoder_of
+    from kind.sampling import balanced_labels
 
-    context, protocol = this.context, this.context.experiment.sampling
-    task = context.experiment.task(this.task)
-    loaded = load_adapted(_weights(this, step), this.start)
-    model = this.method.merged(loaded.model).to(device)
-    decode = decoder_of(context, task.data, model.config, device)
+    task = this.context.experiment.task(this.task)
+    sampler = sampler_of(this, _weights(this, step), device, precision)
     labels = balanced_labels(this.sample_counts()[step], len(task.classes))
     label = f"sample {this.task} {this.label} seed {this.seed} step {step}"
     progress = Progress(label, sum(piece.count for piece in wanted))
     for piece in wanted:
         path, chosen = _piece_file(whole, piece), labels[piece.first : piece.first + piece.count]
         with only_process(path.with_suffix(".lock"), "drawing these samples"):
-            images = sample_images(
-                model,
-                loaded.diffusion,
-                protocol,
-                chosen,
-                derive_seed(protocol.seed, this.seed),
-                first=piece.first,
-                guidance_scale=task.guidance_scale,
-                null_gate=loaded.header["null_gate"],
-                precision=precision,
-                progress=progress,
-                decode=decode,
-            )
+            images = sampler(chosen, first=piece.first, guidance_scale=task.guidance_scale, progress=progress)
             save_arrays(path, arr_0=images, arr_1=chosen.numpy(), **{PRECISION: np.array(precision)})
     progress.close()
+
+
+def sampler_of(this: Run, weights: Path, device: Any, precision: str) -> Callable[..., np.ndarray]:
+    """`kind.sampling.sample_images` of the run's model with these weights: of labels, the rest by keyword."""
+    from kind.checkpoints import load_adapted
+    from kind.random_streams import derive_seed
+    from kind.sampling import sample_images
+    from kind.stages.decoder import decoder_of
+
+    context, protocol = this.context, this.context.experiment.sampling
+    loaded = load_adapted(weights, this.start)
+    model = this.method.merged(loaded.model).to(device)
+    return partial(
+        sample_images,
+        model,
+        loaded.diffusion,
+        protocol,
+        seed=derive_seed(protocol.seed, this.seed),
+        null_gate=loaded.header["null_gate"],
+        precision=precision,
+        decode=decoder_of(context, context.experiment.task(this.task).data, model.config, device),
+    )
 
 
 def _weights(this: Run, step: int) -> Path:

@@ -11,7 +11,6 @@ from kind import distributed, processes
 from kind.adaptation import learned_tensors
 from kind.artifacts import digest, write_csv, write_sealed_json
 from kind.data.prepared import LabelledImages, StoredImages
-from kind.devices import choose_device, choose_precision, prepare_torch
 from kind.diffusion import Diffusion
 from kind.divergence import Diverged
 from kind.errors import UserError
@@ -83,9 +82,8 @@ def run_training(
 ) -> Outcome:
     """of_method: what a method adds to the plan: `routine`, `rate_scales`."""
     compute = context.experiment.compute
-    prepare_torch(compute.threads, compute.deterministic)
-    device = choose_device(compute.device, context.device_key)
-    precision = choose_precision(compute.precision, device)
+    device = context.ready_device()
+    precision = context.precision_on(device)
     if settings.batch_size < processes.world():
         raise UserError(
             f"{label}: batches of {settings.batch_size} images for {processes.world()} processes",
@@ -137,8 +135,7 @@ def try_training(context: Context, model: DiT, *arguments: Any, snapshot_steps: 
         return run_training(context, model, *arguments, snapshot_steps=snapshot_steps, **how)
     except Diverged as error:
         print(f"note: {error}", flush=True)
-        compute = context.experiment.compute
-        precision = choose_precision(compute.precision, choose_device(compute.device, context.device_key))
+        precision = context.precision_on(context.ready_device())
         why = {"diverged": str(error).splitlines()[0]}
         return Outcome(dict.fromkeys(snapshot_steps, start), start, [], why, precision)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,13 +46,29 @@ class Yardstick:
             features, self.reference, images, known_classes=self.extractor.class_names, **self.pixels
         )
 
+    def row(self, images: ImageSet, name: str) -> dict[str, Any]:
+        """The same as a row of a table, under the names that metrics have in metrics.csv."""
+        found = self.measure(images, name)
+        row = dict(found["values"])
+        row |= {f"{key}_{end}": one[end] for key, one in found["intervals"].items() for end in ("low", "high")}
+        return row | {"indicative": " ".join(found["indicative"])}
+
+
+def columns_of(rows: Iterable[Mapping[str, Any]], about: Sequence[str]) -> list[str]:
+    """Metrics in the order in which rows bring them, each with the ends of its interval behind all, as metrics.csv.
+
+    about: what says of what a row is.
+    """
+    keys = dict.fromkeys(key for row in rows for key in row if key not in (*about, "indicative"))
+    ends = [key for key in keys if key.endswith(("_low", "_high"))]
+    return [*about, *(key for key in keys if key not in ends), *ends, "indicative"]
+
 
 def read_yardstick(context: Context, name: str, *, copies: bool) -> Yardstick:
     """That of a task.  copies: whether distances to its training images are measured.
 
     Raises UserError for a reference of something else.
     """
-    from kind.devices import choose_device, prepare_torch
     from kind.evaluation.features import load_extractor
     from kind.evaluation.judge import load_judge
     from kind.evaluation.reference import load_reference, reference_images
@@ -60,8 +76,7 @@ def read_yardstick(context: Context, name: str, *, copies: bool) -> Yardstick:
 
     experiment, layout = context.experiment, context.layout
     task, path = experiment.task(name), layout.reference(name)
-    prepare_torch(experiment.compute.threads, experiment.compute.deterministic)
-    device = choose_device(experiment.compute.device, context.device_key)
+    device = context.ready_device()
     extractor = load_extractor(context.extractor_weights(), device=str(device))
     reference, _ = load_reference(path)
     check_reference(path, reference, qualified(task.data, task.classes))

@@ -6,6 +6,7 @@ import csv
 import shutil
 
 import pytest
+from tiny_experiment import within
 
 from kind import recipes
 from kind.__main__ import main
@@ -30,10 +31,7 @@ def two(tiny, tmp_path_factory):
     shutil.copytree(tiny.results, folder / "results" / "two")
     text = (tiny.folder / "tiny.yaml").read_text().replace("finetune:", f"{OTHER}finetune:") + ANALYSES
     (folder / "two.yaml").write_text(text)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        for library in ("OMP", "OPENBLAS", "MKL"):  # which a stage sets
-            patch.setenv(f"{library}_NUM_THREADS", "1")
+    with within(folder):
         for method in ("full", "kind"):
             run = ["--task", "other", "--method", method, "--seed", "0"]
             assert main(["finetune", "--experiment", "two.yaml", *run]) == 0
@@ -43,11 +41,9 @@ def two(tiny, tmp_path_factory):
 
 
 @pytest.fixture
-def work(two, monkeypatch):
-    monkeypatch.chdir(two)
-    for library in ("OMP", "OPENBLAS", "MKL"):
-        monkeypatch.setenv(f"{library}_NUM_THREADS", "1")
-    return Layout(two / "results" / "two")
+def work(two):
+    with within(two):
+        yield Layout(two / "results" / "two")
 
 
 def rows(path):

@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from tiny_experiment import within
 
 from kind import recipes
 from kind.__main__ import main
@@ -22,6 +23,7 @@ from kind.random_streams import derive_seed, stream
 from kind.sampling import sample_batch
 from kind.stages import bounds, components
 from kind.stages.bounds import draw_balanced
+from kind.stages.yardstick import Yardstick
 
 ANALYSES = "\nanalyses: {bounds: {}, components: {num_permutations: 99, images_per_class: 40}}\n"
 BOUNDS = ["analyse", "--experiment", "asked.yaml", "--analysis", "bounds", "--task", "novel"]
@@ -35,21 +37,16 @@ def asked(tiny, tmp_path_factory):
     shutil.copytree(tiny.results, folder / "results" / "asked")
     text = (tiny.folder / "tiny.yaml").read_text().replace("num_samples: 20", "num_samples: 20, curve_num_samples: 12")
     (folder / "asked.yaml").write_text(text + ANALYSES)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        for library in ("OMP", "OPENBLAS", "MKL"):  # which a stage sets
-            patch.setenv(f"{library}_NUM_THREADS", "1")
+    with within(folder):
         for command in (BOUNDS, COMPONENTS):
             assert main(command) == 0
     return folder
 
 
 @pytest.fixture
-def work(asked, monkeypatch):
-    monkeypatch.chdir(asked)
-    for library in ("OMP", "OPENBLAS", "MKL"):
-        monkeypatch.setenv(f"{library}_NUM_THREADS", "1")
-    return Layout(asked / "results" / "asked")
+def work(asked):
+    with within(asked):
+        yield Layout(asked / "results" / "asked")
 
 
 def rows(path):
@@ -155,7 +152,7 @@ def test_real_images_are_others_than_the_reference_or_it_is_said(work, monkeypat
     experiment = experiment.model_copy(update={"evaluation": evaluation})
     context = bounds.Context(experiment, work, work.root / "x", None)
     monkeypatch.setattr(bounds, "counts_of", lambda context: [count])
-    monkeypatch.setattr(bounds, "measured", lambda _, images, counts, name: [(count, {"pixels": images.read_all()})])
+    monkeypatch.setattr(Yardstick, "row", lambda _, images, name: {"pixels": images.read_all()})
     (row,) = bounds.measure_real(context, "novel")
     assert row["words"] == words
     there = {image.tobytes() for image in load_split(work.data("digits"), split, ["7", "8"]).images}

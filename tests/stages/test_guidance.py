@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from tiny_experiment import within
 
 from kind import recipes
 from kind.__main__ import main
@@ -39,10 +40,7 @@ def asked(tiny, tmp_path_factory):
     content["analyses"] = {"guidance": {"scales": SCALES}}
     (folder / "asked.yaml").write_text(yaml.safe_dump(content))
     layout = Layout(folder / "results" / "asked")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        for library in ("OMP", "OPENBLAS", "MKL"):  # which a stage sets
-            patch.setenv(f"{library}_NUM_THREADS", "1")
+    with within(folder):
         assert main(["reference", "--experiment", "asked.yaml", "--task", "near"]) == 0
         for label, number in CHOSEN.items():
             run = ["--task", "near", "--method", f"{label}@{number}", "--seed", "5"]
@@ -54,11 +52,9 @@ def asked(tiny, tmp_path_factory):
 
 
 @pytest.fixture
-def work(asked, monkeypatch):
-    monkeypatch.chdir(asked)
-    for library in ("OMP", "OPENBLAS", "MKL"):
-        monkeypatch.setenv(f"{library}_NUM_THREADS", "1")
-    return Layout(asked / "results" / "asked")
+def work(asked):
+    with within(asked):
+        yield Layout(asked / "results" / "asked")
 
 
 def rows(layout):

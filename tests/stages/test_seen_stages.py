@@ -9,7 +9,7 @@ import shutil
 import numpy as np
 import pytest
 import yaml
-from tiny_experiment import TINY
+from tiny_experiment import TINY, within
 
 import kind
 from kind.__main__ import main
@@ -39,10 +39,7 @@ def folder(tiny, tmp_path_factory):
     content["tasks"]["seen"] = SEEN
     content["methods"] = METHODS
     (folder / "seen.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        for library in ("OMP", "OPENBLAS", "MKL"):  # which a stage sets
-            patch.setenv(f"{library}_NUM_THREADS", "1")
+    with within(folder):
         runs = load_experiment("seen.yaml").runs()
         places = [("--task", task, "--method", label, "--seed", str(seed)) for task, label, seed in runs]
         made = [("reference", "--task", "novel"), ("reference", "--task", "seen")]

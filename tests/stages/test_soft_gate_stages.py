@@ -7,6 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
+from tiny_experiment import within
 
 from kind.__main__ import main
 from kind.artifacts import load_tensors, read_header, read_json, sha256
@@ -37,10 +38,7 @@ def layout(tiny, tmp_path_factory):
     soft = "  kind-soft: {form: kind, gate: soft, num_learngenes: 20, num_tailors: 12, gate_hidden: [5]}\n"
     compared = "ablations: {begin: {axis: tailor_start, entries: [kind, mean, nearest]}}\n"
     (folder / "soft.yaml").write_text(text.replace("pretrain:", f"{soft}pretrain:") + compared)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        for library in ("OMP", "OPENBLAS", "MKL"):  # which a stage sets
-            patch.setenv(f"{library}_NUM_THREADS", "1")
+    with within(folder):
         runs = [(stage, *run_of(label)) for label in METHODS for stage in ("finetune", "sample", "evaluate")]
         for stage, *chosen in (("pretrain", "--backbone", "kind-soft"), *runs, ("report",)):
             assert main([stage, "--experiment", "soft.yaml", *chosen]) == 0, (stage, chosen)

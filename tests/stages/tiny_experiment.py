@@ -6,8 +6,12 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,3 +51,13 @@ def run_commands(folder: Path, commands: list[list[str]]) -> list[Ended]:
     found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"code"')]
     assert len(found) == len(commands) and not any(one["code"] for one in found), done.stdout + done.stderr
     return [Ended(one["code"], tuple(one["imported"])) for one in found]
+
+
+@contextmanager
+def within(folder: Path) -> Iterator[None]:
+    """This process in this folder; numbers of threads, which a stage sets, are as before at the end."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for library in ("OMP", "OPENBLAS", "MKL"):
+            patch.setenv(f"{library}_NUM_THREADS", "1")
+        yield
