@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import synthetic_experiment as synthetic
 
+from kind.params.ablations import Settings
 from kind.reporting.report import write_report
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,7 +32,7 @@ def root(tmp_path_factory):
     folder = synthetic.write_experiment(root / "results" / "smoke")
     write_report(
         "smoke", synthetic.params(), folder, folder / "report", synthetic.SEEDS, synthetic.TASKS, synthetic.METHODS,
-        synthetic.COMMAND,
+        synthetic.COMMAND, ablations=[Settings("parts", None, "lora", {"lora": "low rank", "full": "all weights"})],
     )  # fmt: skip
     return root
 
@@ -101,6 +102,27 @@ def test_findings_stand_on_their_sides(fill, root, monkeypatch):
     assert [line.split(":")[0] for line in lines] == ["- Better than `kind`", "- Not apart from it", "- Worse"]
     assert lines[0].endswith(": none.")
     assert re.findall(r"(\w+) \d+\.\d\d \(", lines[2]) == ["full", "lora", "scratch"]
+
+
+def test_an_ablation_has_means_and_differences_seed_by_seed(fill, root, monkeypatch):
+    monkeypatch.setattr(fill, "ROOT", root)
+    head, _, *lines = fill.filled(marked("ablation smoke novel parts")).splitlines()[2:6]
+    assert head.startswith("| setting | entry | Fréchet distance ↓ | − lora (95 %) | Precision ↑ | Recall ↑ |")
+    with open(root / "results/smoke/report/metrics.csv", newline="") as handle:
+        runs = [run for run in csv.DictReader(handle) if run["task"] == "novel"]
+    of = {
+        label: [float(run["fd_digits_500_vs_180"]) for run in runs if run["method"] == label]
+        for label in ("lora", "full")
+    }
+    for line, (label, values) in zip(lines, of.items(), strict=True):
+        setting, entry, mean, apart, *_ = (cell.strip() for cell in line.strip("|").split("|"))
+        assert (setting, entry) == ({"lora": "low rank", "full": "all weights"}[label], label)
+        assert float(mean.split(" ± ")[0]) == pytest.approx(statistics.fmean(values), abs=0.06)
+        gaps = [one - other for one, other in zip(values, of["lora"], strict=True)]
+        half = 12.706 * statistics.stdev(gaps) / math.sqrt(2)  # Student's for two seeds
+        found = [float(number.replace("−", "-")) for number in re.findall(r"−?[\d.]+", apart)]
+        wanted = [statistics.fmean(gaps), statistics.fmean(gaps) - half, statistics.fmean(gaps) + half]
+        assert found == ([] if label == "lora" else pytest.approx(wanted, abs=0.06))
 
 
 def test_a_table_stands_as_in_the_report(fill, root, monkeypatch):
