@@ -21,7 +21,7 @@ def end_labels(axes: Axes, ends: Sequence[Named], tied: bool) -> None:
     gap = min(12.0, 1.08 * height / len(ends)) / height
     ordered = sorted(ends, key=lambda end: (end[3], end[0]))
     anchors = [to_axes.transform(axes.transData.transform((x, y))) for _, _, x, y in ordered]
-    places = _apart([float(y) for _, y in anchors], gap, -0.01, 1.07)
+    places = _apart([float(y) for _, y in anchors], gap, -0.05, 1.03)  # clear of the subtitle
     for (label, style, _, _), (x, y), place in zip(ordered, anchors, places, strict=True):
         if tied:
             axes.plot([x, 1.015, 1.045], [y, place, place], transform=axes.transAxes, color=style.colour, linewidth=0.8,
