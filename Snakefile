@@ -24,3 +24,5 @@ rule all:
     default_target: True
     input:
         [path for name in EXPERIMENTS for path in results_of(name)],
+    message:
+        "everything of " + ", ".join(EXPERIMENTS)  # Snakemake would list all of it
