@@ -94,7 +94,7 @@ def test_a_copy_in_two_classes_of_the_other_is_told_for_each(seen, tmp_path):
 
 
 def test_of_copies_in_the_one_the_first_is_told(tmp_path):
-    twice = make(tmp_path / "twice", {"a": pictures(0, 4) + pictures(0, 4), "b": pictures(0, 2) + pictures(1, 2)})
+    twice = make(tmp_path / "twice", {"a": pictures(0, 4) + pictures(0, 4), "b": pictures(0, 2) + pictures(1, 4)})
     novel = make(tmp_path / "novel", {"x": pictures(0, 2) + pictures(2, 2)})
     found = find_copies(Part(twice, ["a", "b"]), Part(novel, ["x"]))
     assert [(copy.one.row, copy.other.row) for copy in found] == [(0, 0), (1, 1)]
