@@ -105,10 +105,12 @@ def build(context: Context, name: str, recipe: str) -> dict:
     from kind.evaluation.feature_sets import measure_images
     from kind.evaluation.judge import fit_judge, save_judge
     from kind.evaluation.reference import NUM_IMAGES, NUM_VECTORS, save_reference
+    from kind.stages.copies import check_copies
     from kind.stages.images import load_images, qualified
 
     experiment, layout = context.experiment, context.layout
     task = experiment.task(name)
+    check_copies(context, [name])
     jobs = finished_parts(layout.part("reference", name), reference_jobs(experiment, name), recipe)
     images, extractor = images_and_extractor(context, name)
     reference = measure_images(

@@ -1,4 +1,5 @@
-"""The paper's experiments through the real Snakefile on a machine without data: planned whole, run not at all."""
+"""Experiments whose data the user brings, through the real Snakefile on a machine without them: planned whole, run not
+at all."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ def of_project(name: str) -> str:
     return str(ROOT / "params" / f"{name}.yaml")
 
 
-@pytest.mark.parametrize("name", ["imagenet_l", pytest.param("rivals", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["imagenet_l", "folder", pytest.param("rivals", marks=pytest.mark.slow)])
 def test_a_dry_run_lists_the_jobs_that_the_plan_counts(empty, monkeypatch, tmp_path, name):
     dry = empty.snakemake("--dry-run", experiment=of_project(name))
     assert dry.code == 0, dry.output
@@ -44,6 +45,16 @@ def test_a_real_run_stops_before_its_first_job_with_all_that_is_missing(empty):
     ]
     assert "image-net.org" in said and "github.com/fyu/lsun" in said
     assert {path.name for path in set(empty.folder.iterdir()) - before} <= {".snakemake"}
+
+
+def test_the_file_for_anyones_images_says_where_they_are_looked_for(empty):
+    run = empty.snakemake(experiment=of_project("folder"))
+    assert run.code == 2, run.output
+    assert run.output.endswith(
+        "error: missing on this machine:\n  - data pictures: datasets/pictures does not exist; put the images there, "
+        "or name the place where they are as `path`\n"
+    )
+    assert not (empty.folder / "results").exists()
 
 
 def test_the_papers_file_names_the_papers_experiments():
