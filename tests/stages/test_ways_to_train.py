@@ -83,4 +83,4 @@ def test_compiled_training_is_what_the_params_ask_for_and_learns_the_same(pretra
         found, _ = pretrain(", compile: true", look=False)
     assert 0 < len(traced) < STEPS / 4, "it is traced, and not anew at each step"
     assert found.keys() == expected.keys()
-    assert losses(found) == pytest.approx(losses(expected), rel=1e-4)
+    assert losses(found) == pytest.approx(losses(expected), rel=1e-3)
