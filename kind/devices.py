@@ -113,12 +113,14 @@ def prepare_torch(threads: int, deterministic: bool = False) -> None:
     """A fixed number of threads, and full float32 products unless something else is said: both can move a result.
 
     deterministic: GPUs add in the same order each time, too; it is called before one is used.  A CPU always does.
+    Where it is false, no job that this process ran before leaves it on.
     """
     torch.set_num_threads(threads)
     _allow_tf32(False, False)
+    if torch.are_deterministic_algorithms_enabled() != deterministic:  # to say so takes imports
+        torch.use_deterministic_algorithms(deterministic)
     if deterministic:
         os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # read when cuBLAS starts
-        torch.use_deterministic_algorithms(True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # a safeguard against bugs, paid for at each step
         torch.backends.cudnn.benchmark = False
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 # A shell that starts the tests in the background lets them, and all that they start, ignore Ctrl-C.
@@ -51,6 +52,17 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log):
             return group_of(nodeid)
 
     return Groups(config, log) if config.getvalue("dist") == "loadscope" else None
+
+
+@pytest.fixture(scope="session")
+def lacking() -> Callable[[str], None]:
+    """lacking(why) skips a test for which this machine lacks something, and fails it where KIND_TEST_SLURM=1 says that
+    nothing may be left out, as .ci/run does."""
+
+    def lacking(why: str) -> None:
+        (pytest.fail if os.environ.get("KIND_TEST_SLURM") == "1" else pytest.skip)(why)
+
+    return lacking
 
 
 @pytest.fixture(scope="session")

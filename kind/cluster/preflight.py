@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SETTINGS = "slurm/config.yaml"
 TRAININGS = ("pretrain", "finetune")  # rules that may train in several processes
-SERVER_PATIENCE = 5.0  # seconds
+SERVER_PATIENCE = 5.0  # seconds, for its next word; twice as many for all of it, its name's address included
 LONGEST_PAUSE = 180  # seconds between two looks of the executor at its jobs
 
 
@@ -80,9 +80,12 @@ def lacking_server(uri: str | None) -> list[str]:
 
     uri = re.sub(r"//[^/?#]*@", "//", uri, count=1)  # it may answer that a password is missing: it answers
 
+    def ask() -> None:
+        urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=SERVER_PATIENCE).close()  # noqa: S310  http alone
+
     try:
-        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=SERVER_PATIENCE):  # noqa: S310  http alone
-            return []
+        _within(2 * SERVER_PATIENCE, ask)
+        return []
     except urllib.error.HTTPError as error:
         if error.code < 500:  # it asks for a password, or is another version
             return []
@@ -95,6 +98,31 @@ def lacking_server(uri: str | None) -> list[str]:
         f"tracking server: {uri}, which MLFLOW_TRACKING_URI names, {reason}; start it (python -m kind server), or go "
         "without (KIND_TRACKING=off) and bring runs in later (python -m kind track)"
     ]
+
+
+def _within(seconds: float, ask: Callable[[], None]) -> None:
+    """Raises what `ask` raises, and TimeoutError when it takes longer: nothing else ends a search for a name's address,
+    or an answer that comes letter by letter."""
+    import queue
+    import threading
+
+    ended: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            ask()
+        except Exception as error:  # noqa: BLE001  raised below
+            ended.put(error)
+        else:
+            ended.put(None)
+
+    threading.Thread(target=run, daemon=True).start()  # one that never ends keeps no process alive
+    try:
+        error = ended.get(timeout=seconds)
+    except queue.Empty:
+        raise TimeoutError(f"nothing within {seconds:g} s") from None
+    if error is not None:
+        raise error
 
 
 def _partitions(requests: list[Request], found: list[slurm.Nodes]) -> list[str]:

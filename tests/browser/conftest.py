@@ -24,11 +24,11 @@ def screenshots(tmp_path_factory) -> Iterator[Path]:
 
 
 @pytest.fixture
-def browser(screenshots):
+def browser(screenshots, lacking):
     """Needs Debian's chromium and chromium-driver; nothing is fetched from anywhere."""
     missing = [name for name in ("chromium", "chromedriver") if shutil.which(name) is None]
     if missing:
-        pytest.skip(f"no {' and no '.join(missing)}; on Debian: apt-get install chromium chromium-driver")
+        lacking(f"no {' and no '.join(missing)}; on Debian: apt-get install chromium chromium-driver")
     from selenium import webdriver
 
     options = webdriver.ChromeOptions()

@@ -163,12 +163,12 @@ def test_a_write_that_fails_leaves_nothing_half_written(place, capsys, command, 
     assert code == 2 and temporaries(place) == [] and not (place.results / name).exists()
 
 
-def test_a_full_disk_is_one_message(place):
+def test_a_full_disk_is_one_message(place, lacking):
     (place.folder / "small").mkdir()
     script = 'mount -t tmpfs -o size=32k none small && { "$@"; code=$?; find small -name "*.tmp"; exit $code; }'
     command = [sys.executable, "-m", "kind", *PREPARE, "--results", "small"]
     if subprocess.run(["unshare", "-m", "mount", "-t", "tmpfs", "none", "small"], capture_output=True).returncode:
-        pytest.skip("needs the right to mount a small disk; RLIMIT_FSIZE above takes the same way")
+        lacking("needs the right to mount a small disk; RLIMIT_FSIZE above takes the same way")
     done = subprocess.run(
         ["unshare", "-m", "sh", "-c", script, "sh", *command],
         env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,

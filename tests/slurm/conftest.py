@@ -19,14 +19,14 @@ CHANGES = (
 
 
 @pytest.fixture(scope="session")
-def cluster():
+def cluster(lacking):
     """Its slurm.conf."""
     if os.environ.get("KIND_TEST_SLURM") != "1":
         pytest.skip("starts a SLURM of its own: set KIND_TEST_SLURM=1, as .ci/run does, on a machine without one")
     try:
         refuse()
     except NotHere as error:
-        pytest.skip(f"no SLURM for tests: {error}")
+        lacking(f"no SLURM for tests: {error}")
     folder = Path(tempfile.mkdtemp(prefix="kind-slurm-"))  # short, since sockets lie in it
     try:
         with running(folder, GPUS) as configuration:

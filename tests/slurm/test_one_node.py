@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import one_node
@@ -54,3 +56,20 @@ def test_where_a_controller_runs(tmp_path, monkeypatch):
 def test_where_programs_are_missing(tmp_path, monkeypatch):
     monkeypatch.setattr(one_node, "which", lambda name: None if name in ("munged", "srun") else name)
     assert refused(tmp_path) == "munged, srun not found; on Debian: apt-get install munge slurm-wlm"
+
+
+@pytest.mark.parametrize(("asked", "outcome"), [("1", "failed"), ("", "skipped")])
+def test_tests_that_need_a_cluster_fail_where_it_was_asked_for_and_cannot_start(asked, outcome):
+    """`.ci/run` asks for it: what it leaves out would look like what it has tried."""
+    one = Path(__file__).with_name("test_run.py"), "-k", "a_run_gives_the_bytes"
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *one],
+        env={**os.environ, "KIND_TEST_SLURM": asked, "SLURM_CONF": "/etc/elsewhere.conf"},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert (run.returncode != 0) == (outcome == "failed"), run.stdout
+    said = {
+        "failed": "Failed: no SLURM for tests: SLURM_CONF=/etc/elsewhere.conf names another SLURM",
+        "skipped": "starts a SLURM of its own: set KIND_TEST_SLURM=1",
+    }
+    assert said[outcome] in run.stdout and f"1 {'error' if asked else 'skipped'}" in run.stdout

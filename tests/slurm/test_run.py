@@ -121,14 +121,17 @@ def test_a_training_in_several_slices_of_its_time_ends_with_the_same_bytes(local
 def test_jobs_that_are_cancelled_killed_or_out_of_time_are_tried_again_and_end_with_the_same_bytes(
     cluster, local, copied
 ):
+    """Out of time: ended by SLURM, and by themselves before it; each attempt of those asks for more."""
     project = on(cluster, copied)
+    more = "finetune: {<<: *training, runtime: 10 * attempt - 9, mem_mb: 1000 * attempt}"
+    other_profile(project, ("finetune: *training", more))
     for part in TRAINED:
         shutil.rmtree(project.results / part)
     shutil.rmtree(project.results / "runs" / "novel" / "lora")
     shutil.rmtree(project.results / "runs" / "novel" / "kind")
     wanted = [f"results/mini/backbones/{name}/pretrain.json" for name in ("dense", "kind")]
     wanted.append("results/mini/runs/novel/kind/seed_0/finetune.json")
-    running = project.start(*RUN[:3], *wanted, *RUN[3:])
+    running = project.start("snakemake", "--profile", "other", *wanted, *RUN[3:])
     try:
         out_of_time = at_work(project, "pretrain/dense", running)
         os.kill(out_of_time, signal.SIGSTOP)  # it would be ready before its minute is over
@@ -137,13 +140,25 @@ def test_jobs_that_are_cancelled_killed_or_out_of_time_are_tried_again_and_end_w
         at_work(project, "pretrain/kind", running)
         (cancelled,) = jobs_of(project, "pretrain", "kind")
         project.asks("scancel", cancelled)
-        os.kill(at_work(project, "finetune/novel/kind/0", running), signal.SIGKILL)
+        worker = at_work(project, "finetune/novel/kind/0", running)
+        os.kill(worker, signal.SIGSTOP)  # its minute passes, for itself alone
+        (of_a_minute,) = jobs_of(project, "finetune", "novel_kind_0")
+        asked = [limits_of(project, of_a_minute)]
+        project.asks("scontrol", "update", f"JobId={of_a_minute}", "TimeLimit=60")
+        time.sleep(SLICE + 1)
+        os.kill(worker, signal.SIGCONT)
+        worker = at_work(project, "finetune/novel/kind/0", running, after=worker)
+        asked += [limits_of(project, one) for one in jobs_of(project, "finetune", "novel_kind_0")]
+        os.kill(worker, signal.SIGKILL)
         output, _ = running.communicate()
     finally:
         running.kill()
     assert running.returncode == 0, output
     assert state_of(project, number) == "TIMEOUT" and state_of(project, cancelled) == "CANCELLED"
-    assert output.count("Trying to restart job") == 3, output
+    assert state_of(project, of_a_minute) == "FAILED"
+    assert "time is up after step" in output, "with exit code 75, as it says so"
+    assert asked == ["1:00 1000M", "11:00 2000M"], "its times and memory"
+    assert output.count("Trying to restart job") == 4, output
     for name in ("pretrain/dense", "pretrain/kind", "finetune/novel.kind.0"):
         assert "resuming after step" in (project.results / "logs" / f"{name}.log").read_text(), name
     assert differences(project, local, "backbones", "adapters/novel/kind") == []
@@ -232,6 +247,11 @@ def jobs_of(project: Project, rule: str, name: str) -> list[str]:
     queue = project.asks("squeue", "--noheader", "--states=RUNNING", "--format", "%i|%Z|%k").splitlines()
     comment = f"{project.folder}|rule_{rule}_wildcards_mini_{name}"
     return [line.partition("|")[0] for line in queue if line.partition("|")[2] == comment]
+
+
+def limits_of(project: Project, number: str) -> str:
+    """Time and memory that it asked for."""
+    return project.asks("squeue", "--noheader", "--jobs", number, "--format", "%l %m")
 
 
 def state_of(project: Project, number: str) -> str:

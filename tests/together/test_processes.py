@@ -7,6 +7,7 @@ import hashlib
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 from contextlib import suppress
@@ -191,3 +192,35 @@ def test_torchrun_may_start_the_processes(prepared, undisturbed):
     done = run(folder, command=[sys.executable, "-m", *torchrun, *COMMAND[1:]])
     assert done.returncode == 0, done.stderr
     assert made(folder) == made(undisturbed)
+
+
+@pytest.mark.slow
+def test_several_machines_train_by_the_command_of_the_docs(prepared, undisturbed):
+    """docs/training.md, with one process on each of two machines, both of which are this one."""
+    folder, port = prepared(1), free_port()
+    command = (ROOT / "docs/training.md").read_text().partition("\nsrun ")[2].partition("```")[0]
+    for said, here in (
+        ("--nproc-per-node=8", "--nproc-per-node=1"),
+        ("$head:29500", f"127.0.0.1:{port}"),
+        ("imagenet_l", "tiny.yaml"),
+    ):
+        assert said in command
+        command = command.replace(said, here)
+    slurm = {"SLURM_NNODES": "2", "SLURM_JOB_ID": "7"}
+    tools = os.pathsep.join([str(Path(sys.executable).parent), ENVIRONMENT["PATH"]])
+    agents = [
+        subprocess.Popen(
+            ["bash", "-euc", command], cwd=folder, env=ENVIRONMENT | slurm | {"PATH": tools},
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    said = [agent.communicate(timeout=600)[0] for agent in agents]
+    assert [agent.returncode for agent in agents] == [0, 0], said
+    assert made(folder) == made(undisturbed)
+    assert read_json(folder / "results/tiny/backbones/kind/cost.json")["processes"] == 2
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]

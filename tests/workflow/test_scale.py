@@ -1,4 +1,5 @@
-"""Hundreds of runs: planned whole, and with all there not again.  Nothing is trained; benchmarks/scale.py has times."""
+"""Thousands of runs are planned in little memory; hundreds whole, and with all there not again.  Nothing is trained;
+benchmarks/scale.py has times."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ import pytest
 from workspace import ROOT, Finished
 
 pytestmark = pytest.mark.slow
+MOST_MEMORY = 2048  # MiB, of each step
 
 spec = importlib.util.spec_from_file_location("scale", ROOT / "benchmarks" / "scale.py")
 scale = importlib.util.module_from_spec(spec)
@@ -30,12 +32,26 @@ def params(tmp_path) -> Path:
     return path
 
 
-def test_hundreds_of_runs_are_planned_whole_and_once_there_not_again(params, tmp_path):
+@pytest.fixture
+def step(tmp_path):
+    """step(*arguments of Python) -> how it ended; it may take as long as it likes, but not as much memory."""
+
     def step(*command: str) -> Finished:
         done = scale.timed(command[0], list(command), tmp_path)
         print(done)
+        assert done.peak < MOST_MEMORY, done
         return Finished(0, done.said)
 
+    return step
+
+
+def test_thousands_of_runs_are_planned(step):
+    planned = step(*scale.dry_run(ROOT / "params" / "scale.yaml")).planned
+    assert planned["finetune"] == planned["sample"] == planned["evaluate"] == 1920
+    assert planned["report"] == 2 and planned.total() > 5800, "with what comes before and after the runs"
+
+
+def test_hundreds_of_runs_are_planned_whole_and_once_there_not_again(params, step, tmp_path):
     step("-m", "kind", "plan", str(params), "--json", "plan.json")
     counted = {
         rule: stage["jobs"] for rule, stage in json.loads((tmp_path / "plan.json").read_text())["stages"].items()
