@@ -15,7 +15,7 @@ REFERENCE = re.compile(r'(?:xlink:href="#|url\(#)([^")]+)')
 
 
 def inline(plot: Plot) -> Markup:
-    """The plot's SVG as an element of the page, with its text to be searched and read out.
+    """The plot's SVG as an element of the page, whose words a browser finds.
 
     Names within it stay where something refers to them; those are a hash with the plot's own salt (`plots.render`), so
     that no two plots of a page share one.
@@ -25,13 +25,17 @@ def inline(plot: Plot) -> Markup:
     box = re.search(r'viewBox="[^"]*"', plot.svg)[0]
     body = plot.svg[plot.svg.index(">") + 1 :]
     body = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", body, count=1, flags=re.DOTALL)  # page.css has it
-    body = body.replace(f" font-family: {FONTS};", "")  # the page's own
-    body = re.sub(r' transform="rotate\(-0 [^"]*"', "", body)
-    for colour, ours in COLOURS.items():
-        body = body.replace(colour, ours)
-    used = set(REFERENCE.findall(body))
-    body = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in used else "", body)
+    used = {name for tag in re.findall(r"<[^>]*>", body) for name in REFERENCE.findall(tag)}
+
+    def lighter(tag: re.Match[str]) -> str:
+        found = tag[0].replace(f" font-family: {FONTS};", "")  # the page's own
+        found = re.sub(r' transform="rotate\(-0 [^"]*"', "", found)
+        found = re.sub(r' id="([^"]*)"', lambda name: name[0] if name[1] in used else "", found)
+        for colour, ours in COLOURS.items():
+            found = found.replace(colour, ours)
+        return re.sub(r"\s+", " ", found)
+
+    body = re.sub(r"<[^>]*>", lighter, body)  # not what stands between tags, which may be any words
     body = re.sub(r">\s+<", "><", body)
-    body = re.sub(r"\s*\n", " ", body)
     # names in the SVG are text that matplotlib has escaped
-    return Markup(f'<svg role="img" aria-label="{escape(plot.alt)}" {box}>{body}')  # noqa: S704
+    return Markup(f'<svg role="img" aria-label="{escape(plot.alt)}" {box}>{body.strip()}')  # noqa: S704

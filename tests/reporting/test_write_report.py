@@ -1,15 +1,19 @@
+import html
 import html.parser
 import math
 import re
 import statistics
 import subprocess
 import sys
+import xml.etree.ElementTree
 
 import pytest
 import synthetic_experiment as synthetic
 from reports import FD, report, rows, value
 
 from kind.artifacts import read_json, write_json
+from kind.reporting.page_plots import inline
+from kind.reporting.plots import FONTS, INK, render
 
 
 @pytest.fixture(scope="module")
@@ -186,6 +190,12 @@ def test_the_page_is_self_contained(finished):
         assert said in text
 
 
+def parsed(svg):
+    """In a page HTML says what xlink is."""
+    known = "xmlns:xlink" in svg
+    return xml.etree.ElementTree.fromstring(svg if known else svg.replace("<svg ", '<svg xmlns:xlink="x" ', 1))
+
+
 def test_every_plot_is_in_the_page_once_and_in_its_colours(finished):
     text = (finished / "index.html").read_text()
     drawn = re.findall(r"<svg role=.*?</svg>", text, re.DOTALL)
@@ -195,13 +205,20 @@ def test_every_plot_is_in_the_page_once_and_in_its_colours(finished):
     own = [name for svg in drawn for name in re.findall(r' id="([^"]*)"', svg)]
     assert own and len(own) == len(set(own)), "a name would mean another plot's shape"
     for svg in drawn:
-        html.parser.HTMLParser().feed(svg)
+        parsed(svg)
         assert {*re.findall(r"url\(#([^)]*)\)", svg), *re.findall(r'href="#([^"]*)"', svg)} == {
             *re.findall(r' id="([^"]*)"', svg)
         }
         assert "var(--ink)" in svg and "var(--rule)" in svg and not re.search("#1d1f24|#646872|#dfe1e7|#fefefe", svg)
         assert len(svg) < max(map(len, files.values()))
-    assert not re.search("#1d1f24|#646872|#dfe1e7|#fefefe", "".join(drawn))
+
+
+def test_words_of_a_plot_stay_as_they_are(tmp_path):
+    words = f'says id="x" {INK} url(#y) <b> & "{FONTS}"'
+    plot = render(tmp_path, "x", lambda axes: axes.text(0, 0, words), words, words, words, 0)
+    for svg in (plot.svg, inline(plot)):
+        assert [element.text for element in parsed(svg).iter() if element.tag.endswith("text")].count(words) == 3
+    assert html.unescape(re.search('aria-label="([^"]*)"', inline(plot))[1]) == words
 
 
 def test_a_report_without_ablations_does_not_speak_of_them(finished):
