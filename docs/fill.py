@@ -169,30 +169,33 @@ def table(experiment: str, name: str) -> str:
 
 def ablation(experiment: str, task: str, name: str) -> str:
     """An ablation's settings: the primary metric, its difference to the base, precision, recall and sizes."""
-    rows = rows_of(report_of(experiment) / "tables" / f"{task}.ablation-{name}.csv")
+    path = report_of(experiment) / "tables" / f"{task}.ablation-{name}.csv"
+    rows, (base,) = rows_of(path), re.findall(r" − ([^<|]+)<br>", path.with_suffix(".md").read_text())
     labels = [key for key in rows[0] if "." not in key]
     metric = next(iter(key for key in rows[0] if key.endswith(".mean"))).removesuffix(".mean")
-    (base,) = [
-        row["entry"] for row in rows if {float(row[f"{metric}.difference.{of}"]) for of in ("mean", "std")} == {0}
-    ]
-    decimals = decimals_for(float(row[f"{metric}.mean"]) for row in rows)
+    known = [float(row[f"{metric}.mean"]) for row in rows if row[f"{metric}.mean"]]
+    decimals = decimals_for(known)
     others = [key for key in rows[0] if re.match(r"(precision|recall)\w*\.mean$", key)]
     heads = [metric_label(metric).words + " ↓", f"− {base} (95 %)"]
     heads += [metric_label(key.removesuffix(".mean")).words + " ↑" for key in others]
     heads += ["deployed", "MACs"]
     lines = [f"| {' | '.join([*labels, *heads])} |", f"|{':--|' * len(labels)}{'--:|' * len(heads)}"]
     for row in rows:
-        found = {of: float(row[f"{metric}.{of}.mean"]) for of in ("difference", "difference_low", "difference_high")}
-        low, high = (fixed(found[f"difference_{end}"], decimals) for end in ("low", "high"))
-        apart = "" if row["entry"] == base else f"{fixed(found['difference'], decimals)} ({low} to {high})"
-        cells = [
-            f"{fixed(float(row[f'{metric}.mean']), decimals)} ± {fixed(float(row[f'{metric}.std']), decimals)}",
-            apart,
-        ]
-        cells += [fixed(float(row[key]), 3) for key in others]
+
+        def shown(key: str, places: int = decimals, row: Mapping[str, str] = row) -> str:
+            return fixed(float(row[key]), places) if row[key] else "–"
+
+        mean, deviation = (shown(f"{metric}.{of}") for of in ("mean", "std"))
+        difference, low, high = (shown(f"{metric}.difference{end}.mean") for end in ("", "_low", "_high"))
+        cells = [f"{mean} ± {deviation}", "" if row["entry"] == base else f"{difference} ({low} to {high})"]
+        cells += [shown(key, 3) for key in others]
         cells += [short_count(float(row[f"{key}.mean"])) for key in ("deployed", "macs")]
         lines.append(f"| {' | '.join([*(row[key] for key in labels), *cells])} |")
-    return "\n".join(lines) + "\n"
+    seeds = max(int(row[f"{metric}.n"]) for row in rows)
+    return "\n".join(lines) + (
+        f"\n\n*{metric}, mean ± sample deviation over {seeds} seeds; differences seed by seed, with Student's 95 % "
+        "interval of their mean.*\n"
+    )
 
 
 def facts(experiment: str) -> str:

@@ -216,7 +216,7 @@ def test_every_plot_is_in_the_page_once_and_in_its_colours(finished):
 def test_words_of_a_plot_stay_as_they_are(tmp_path):
     words = f'says id="x" {INK} url(#y) <b> & "{FONTS}"'
     plot = render(tmp_path, "x", lambda axes: axes.text(0, 0, words), words, words, words, 0)
-    for svg in (plot.svg, inline(plot)):
+    for svg in (plot.svg, str(inline(plot))):
         assert [element.text for element in parsed(svg).iter() if element.tag.endswith("text")].count(words) == 3
     assert html.unescape(re.search('aria-label="([^"]*)"', inline(plot))[1]) == words
 
