@@ -122,7 +122,7 @@ def method_options(options: MethodOptions) -> Recipe:
 def sample(experiment: Experiment, task: str, method: str, seed: int) -> Recipe:
     return _recipe(
         "sample",
-        sampling=_sampler(experiment, task),
+        sampling=_sampler(experiment, task) | {"guidance_scale": experiment.guidance_scale(method, task)},
         num_classes=len(experiment.task(task).classes),
         shard_size=experiment.sampling.shard_size,
         steps=experiment.curve_steps(task),

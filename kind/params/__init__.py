@@ -170,6 +170,13 @@ class Experiment(Section):
         """Name of the backbone that a methods entry starts from; None for a method that starts from nothing."""
         return self._option(label, "backbone")
 
+    def guidance_scale(self, label: str, task: str) -> float:
+        """Of samples of a methods entry, or of a trial: the entry's own, else the task's, else the common one."""
+        own = self.methods[split_label(label)[0]].get("guidance_scale")
+        return next(
+            one for one in (own, self.task(task).guidance_scale, self.sampling.guidance_scale) if one is not None
+        )
+
     def starting_backbones(self) -> list[str]:
         """Those that methods entries start from, in the order of `backbones`."""
         used = {self.backbone_of(label) for label in self.methods}

@@ -24,11 +24,14 @@ class Entry(Section):
 
     method: its name, where the entry has another.  match: the entry whose number of trainable parameters its size is to
     come closest to, task by task.  learning_rates: those that `tune` tries with it, in place of the common ones.
+    guidance_scale: of its samples, in place of the task's; part of a method's settings as its learning rate is, and not
+    of the protocol.
     """
 
     method: str | None = None
     match: str | None = None
     learning_rates: Annotated[list[PositiveFloat], Field(min_length=1)] | None = None
+    guidance_scale: Annotated[float, Field(ge=1)] | None = None
 
 
 def options_of(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -51,7 +51,11 @@ def plan_work(experiment: Experiment, models: Models) -> dict[str, Work]:
 
 
 def _add_run(experiment: Experiment, models: Models, work: Mapping[str, Work], task: str, label: str) -> None:
-    model, data, sampling = models.adapted(label, task), experiment.task(task).data, sampling_of(experiment, task)
+    model, data, sampling = (
+        models.adapted(label, task),
+        experiment.task(task).data,
+        sampling_of(experiment, task, label),
+    )
     count = drawn_images(experiment, task)
     if not experiment.members_of(label):  # a soup only mixes
         work["finetune"].macs["train", model.form] += training_macs(experiment.training(task), model.cost.macs)
@@ -120,10 +124,9 @@ def drawing_macs(sampling: Sampling, count: int, macs: int) -> int:
     return count * sampling.num_inference_steps * (1 if sampling.guidance_scale == 1 else 2) * macs
 
 
-def sampling_of(experiment: Experiment, task: str) -> Sampling:
-    """With the task's own guidance."""
-    own = experiment.task(task).guidance_scale
-    return experiment.sampling if own is None else experiment.sampling.model_copy(update={"guidance_scale": own})
+def sampling_of(experiment: Experiment, task: str, label: str) -> Sampling:
+    """With the guidance of a methods entry there."""
+    return experiment.sampling.model_copy(update={"guidance_scale": experiment.guidance_scale(label, task)})
 
 
 def drawn_images(experiment: Experiment, task: str) -> int:

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from kind.layout import Layout
 from kind.reporting.comparisons import (
     marked,
+    measured_how,
     metric_names,
-    protocol_phrase,
     seeds_phrase,
     select,
     with_mark_explained,
@@ -56,7 +56,7 @@ def bounds_table(task: str, rows: Rows, runs: Sequence[RunRecord], seeds: Sequen
         "guidance, measured as samples of runs are; what needs a class is left out where there is no label. The "
         "extractor and the judge were trained on training images: where real images are those, accuracies on them are "
         "too high and their features may differ from those of unseen ones. "
-        f"{seeds_phrase(seeds)} {protocol_phrase(runs[0].protocol)}"
+        f"{seeds_phrase(seeds)} {measured_how(runs)}"
     )
     return with_mark_explained(build_table(f"Bounds on {task}", ("Images of",), columns, lines, caption), runs)
 

@@ -97,6 +97,13 @@ def protocol_phrase(protocol: Mapping[str, Any]) -> str:
     return phrase + (f"; features from “{extractor}”." if extractor else ".")
 
 
+def measured_how(runs: Sequence[RunRecord]) -> str:
+    """The protocol of a task's runs in a line, and which methods are sampled at a guidance scale of their own."""
+    own = {run.method: scale for run in runs if (scale := number(run.metrics.get("guidance_scale"))) is not None}
+    listed = ", ".join(f"{method} {scale:g}" for method, scale in own.items())
+    return protocol_phrase(runs[0].protocol) + (f" Guidance of their own: {listed}." if own else "")
+
+
 def quality_table(task: str, runs: Sequence[RunRecord], methods: Iterable[str], seeds: Sequence[int]) -> Table:
     """Methods by metrics; `runs` are one task's, hence of one protocol."""
     sizes = {key: [run.part("parameters").get(key) for run in runs] for key in ("trainable", "deployed")}
@@ -111,7 +118,7 @@ def quality_table(task: str, runs: Sequence[RunRecord], methods: Iterable[str], 
         values = {name: [run.values.get(name) for run in chosen] for name in metric_names(runs)}
         values[size] = [run.part("parameters").get(size) for run in chosen]
         rows.append(((method,), method, values))
-    caption = f"{seeds_phrase(seeds)} {protocol_phrase(runs[0].protocol)} Bold: best mean of a column."
+    caption = f"{seeds_phrase(seeds)} {measured_how(runs)} Bold: best mean of a column."
     table = build_table(f"Quality on {task}", ("Method",), columns, rows, caption)
     return with_mark_explained(table, runs)
 

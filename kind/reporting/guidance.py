@@ -42,7 +42,12 @@ def guidance_results(
         values = {(row["method"], float(row["guidance_scale"])): number(row[metric]) for row in of_task}
         indicative = any(metric in row["indicative"].split() for row in of_task)
         own = params["tune"]["tasks"][task].get("guidance_scale") or params["sampling"]["guidance_scale"]
-        tables[f"guidance_{task}"] = _table(task, metric, direction, values, own, of_task, indicative)
+        others = {
+            label: given["guidance_scale"]
+            for label, given in params["methods"].items()
+            if given.get("guidance_scale") and any(row["method"] == label for row in of_task)
+        }
+        tables[f"guidance_{task}"] = _table(task, metric, direction, values, own, others, of_task, indicative)
         plots.append(_plot(folder, task, metric, direction, values, styles, indicative))
     return tables, [plot for plot in plots if plot]
 
@@ -58,8 +63,16 @@ def _counted(primary: str, task: str, rows: Rows) -> str:
 
 
 def _table(
-    task: str, metric: str, direction: str | None, values: Values, own: float, rows: Rows, indicative: bool
+    task: str,
+    metric: str,
+    direction: str | None,
+    values: Values,
+    own: float,
+    others: Mapping[str, float],
+    rows: Rows,
+    indicative: bool,
 ) -> Table:
+    """own: the protocol's scale; others: those of methods that have one of their own."""
     methods, scales = dict.fromkeys(method for method, _ in values), _scales(values)
     decimals = decimals_for(value for value in values.values() if value is not None)
     lines = []
@@ -72,8 +85,9 @@ def _table(
     caption = (
         f"{metric} of {rows[0]['num_samples']} samples by guidance scale. Single runs on the tuning task {task}, hence "
         "no spread: of each method the trial whose learning rate was chosen, drawn again at each scale, all else as "
-        f"the protocol says. Rates were chosen at the scale {own:g}. The reference are validation images, and nothing "
-        f"of the tasks of other tables was used. Scale 1: no guidance. "
+        f"the protocol says. Rates were chosen at the scale {own:g}"
+        f"{''.join(f', of {label} at {scale:g}' for label, scale in others.items())}. The reference are validation "
+        f"images, and nothing of the tasks of other tables was used. Scale 1: no guidance. "
         f"{'Bold: best of a row. ' * (direction in ARROWS)}{MISSING}: not finite."
     )
     title = f"Guidance on {task}: {metric_label(metric).with_arrow(direction)}"

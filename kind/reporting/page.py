@@ -288,7 +288,7 @@ def protocol_fields(sections: Sequence[TaskSection]) -> dict[str, Any]:
 
 def _contrasts_with_the_past(run: RunRecord) -> bool:
     """Whether the unconditional half of guidance is learngenes alone, which a task does not train."""
-    scale = number(flatten(run.part("protocol")).get("sampling.guidance_scale"))
+    scale = number(run.metrics.get("guidance_scale", flatten(run.part("protocol")).get("sampling.guidance_scale")))
     return run.part("training").get("null_gate") == "learngenes" and scale is not None and scale > 1
 
 

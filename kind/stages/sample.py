@@ -141,7 +141,8 @@ def draw_pieces(this: Run, whole: Job, step: int, wanted: Sequence[Piece], devic
     from kind.progress import Progress
     from kind.sampling import balanced_labels
 
-    task = this.context.experiment.task(this.task)
+    experiment = this.context.experiment
+    task, scale = experiment.task(this.task), experiment.guidance_scale(this.label, this.task)
     sampler = sampler_of(this, _weights(this, step), device, precision)
     labels = balanced_labels(this.sample_counts()[step], len(task.classes))
     label = f"sample {this.task} {this.label} seed {this.seed} step {step}"
@@ -149,7 +150,7 @@ def draw_pieces(this: Run, whole: Job, step: int, wanted: Sequence[Piece], devic
     for piece in wanted:
         path, chosen = _piece_file(whole, piece), labels[piece.first : piece.first + piece.count]
         with only_process(path.with_suffix(".lock"), "drawing these samples"):
-            images = sampler(chosen, first=piece.first, guidance_scale=task.guidance_scale, progress=progress)
+            images = sampler(chosen, first=piece.first, guidance_scale=scale, progress=progress)
             save_arrays(path, arr_0=images, arr_1=chosen.numpy(), **{PRECISION: np.array(precision)})
     progress.close()
 
