@@ -14,7 +14,7 @@ class UserError(Exception):
     """What went wrong, what was given, what is allowed; `hint` says what to do next."""
 
     def __init__(self, message: str, *, hint: str | None = None):
-        super().__init__(_harmless(message if hint is None else f"{message}\n  -> {hint}"))
+        super().__init__(harmless(message if hint is None else f"{message}\n  -> {hint}"))
 
 
 class DeadEnd(UserError):
@@ -46,7 +46,7 @@ REMEDIES = {
 )
 
 
-def _harmless(text: str) -> str:
+def harmless(text: str) -> str:
     """Names out of files may hold control characters, or turn the direction of text, which a terminal would obey: they
     are shown as escapes."""
     return "".join(repr(c)[1:-1] if _acts(c) and c not in "\n\t" else c for c in text)

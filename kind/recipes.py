@@ -33,7 +33,8 @@ Recipe = dict[str, Any]
 
 
 def prepare(experiment: Experiment, data: str) -> Recipe:
-    return _recipe("prepare", data=experiment.data[data].model_dump(exclude={"flips", "latents"}))
+    used_later = {"flips", "latents", "copies_of_pretraining"}
+    return _recipe("prepare", data=experiment.data[data].model_dump(exclude=used_later))
 
 
 def encode(experiment: Experiment, data: str) -> Recipe:

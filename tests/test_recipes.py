@@ -78,6 +78,7 @@ CHANGES = [
     ("data.letters.options.max_rotation", 1.0, ["prepare:letters", "report"]),
     ("model", {"preset": "tiny/2"}, ["pretrain:", "finetune:novel:scratch", "finetune:shift:scratch", "report"]),
     ("data.digits.flips", True, ["pretrain:", "finetune:novel:", "report"]),
+    ("data.letters.copies_of_pretraining", "count", ["report"]),
     ("diffusion.schedule", "cosine", ["pretrain:", "finetune:novel:scratch", "finetune:shift:scratch", "report"]),
     ("backbones.kind.num_tailors", 3, ["pretrain:kind", "report"]),
     ("backbones.kind.null_gate", "true_class", ["pretrain:kind", "report"]),
@@ -202,6 +203,13 @@ def test_without_analyses_the_report_is_the_one_that_it_was_before_there_were_an
     without = recipes.report(experiment(analyses=None))
     assert "analyses" not in without["experiment"]
     assert recipes.recipe_digest(without) != recipes.recipe_digest(recipes.report(experiment()))
+
+
+def test_what_is_done_with_copies_is_no_part_of_the_report_by_default(experiment):
+    """So that reports of before there was a choice are still good."""
+    unsaid, said = (experiment(**{"data.letters.copies_of_pretraining": choice}) for choice in ("fail", "count"))
+    assert "copies_of_pretraining" not in recipes.report(unsaid)["experiment"]["data"]["letters"]
+    assert recipes.report(said)["experiment"]["data"]["letters"]["copies_of_pretraining"] == "count"
 
 
 def test_an_analysis_that_is_not_asked_for_is_no_part_of_the_report_if_it_came_later(experiment):

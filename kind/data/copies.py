@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -37,45 +38,50 @@ class Copy(NamedTuple):
     other: Held
 
 
-class Part(NamedTuple):
-    """Some classes of some splits of a prepared folder."""
+@dataclass(frozen=True)
+class Pictures:
+    """Some of a prepared folder, in the order of their rows: what each is, and a strip of its bytes."""
 
-    folder: Path
-    classes: Sequence[str]
-    splits: Sequence[str] = SPLITS
+    images: StoredImages
+    held: Sequence[Held]
+    strips: Sequence[bytes]
 
 
-def find_copies(one: Part, other: Part) -> list[Copy]:
-    """Each picture of `other` that `one` holds, beside the first such one.
+def read_pictures(folder: Path, classes: Sequence[str], splits: Sequence[str] = SPLITS) -> Pictures:
+    """Those of these classes and splits.  Of 197 kB that a picture of 256 x 256 takes a strip is read.
 
-    Of 197 kB that a picture of 256 x 256 takes a strip is read; those whose strips differ are no copies, and only the
-    few others are read whole.  Raises UserError for a folder that is not whole; checksums of images are left to jobs
-    that have them for inputs.
+    Raises UserError for a folder that is not whole; checksums of images are left to jobs that have them for inputs.
     """
-    (pictures, held), (others, held_there) = _read(one), _read(other)
-    strips = set(_strips(others))
-    found = {position: strip for position, strip in enumerate(_strips(pictures)) if strip in strips}
-    first: dict[bytes, int] = {}
-    for position in found:
-        first.setdefault(_digest(pictures[position]), position)
-    strips = set(found.values())
-    likely = [position for position, strip in enumerate(_strips(others)) if strip in strips] if strips else []
-    pairs = ((first.get(_digest(others[position])), position) for position in likely)
-    return [Copy(held[here], held_there[there]) for here, there in pairs if here is not None]
-
-
-def _read(part: Part) -> tuple[StoredImages, list[Held]]:
-    """Pictures in the order of their rows, and what each is."""
     import numpy as np
 
-    manifest, stored = read_manifest(part.folder), open_images(part.folder / IMAGES)
-    held = []
-    for split in part.splits:
-        images = split_of(part.folder, manifest, stored, split, part.classes)
-        labels = (images.class_names[label] for label in images.labels)
-        held += [Held(int(row), label, split) for row, label in zip(images.rows.rows, labels, strict=True)]
-    held.sort()
-    return StoredImages(stored, np.array([each.row for each in held], dtype=np.int64)), held
+    manifest, stored = read_manifest(folder), open_images(folder / IMAGES)
+    found = split_of(folder, manifest, stored, "all", classes)
+    counts = [sum(manifest["counts"][split][name] for name in classes) for split in SPLITS]  # as they were checked
+    split_names = np.repeat(SPLITS, counts).tolist()  # `all` is one split after the other
+    labels = [found.class_names[label] for label in found.labels]
+    held = [Held(*each) for each in zip(found.rows.rows.tolist(), labels, split_names, strict=True)]
+    held = sorted(each for each in held if each.split in splits)
+    images = StoredImages(stored, np.array([each.row for each in held], dtype=np.int64))
+    return Pictures(images, held, list(_strips(images)))
+
+
+def find_copies(one: Pictures, other: Pictures) -> list[Copy]:
+    """Each picture of `other` that `one` holds, beside the first such one.
+
+    Those whose strips differ are no copies, and only the few others are read whole.
+    """
+    there = set(other.strips)
+    likely = [position for position, strip in enumerate(one.strips) if strip in there]
+    first: dict[bytes, int] = {}
+    for position in likely:
+        first.setdefault(_digest(one.images[position]), position)
+    here = {one.strips[position] for position in likely}
+    found = []
+    for position, strip in enumerate(other.strips):
+        same = first.get(_digest(other.images[position])) if strip in here else None
+        if same is not None:
+            found.append(Copy(one.held[same], other.held[position]))
+    return found
 
 
 def _strips(images: StoredImages) -> Iterator[bytes]:

@@ -33,6 +33,8 @@ from kind.kept import as_line, of_line
 from kind.progress import Progress
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from kind.data.sources import Listing
 
 BLOCK = 64  # rows: what a kill may cost each worker, less than a second
@@ -213,13 +215,11 @@ def decode_block(block: Block) -> dict[str, Any]:
     bad, upscaled = {}, 0
     for row, item in enumerate(block.items):
         try:
-            content = read_bytes(item)
-            image = open_image(content, channels=block.channels, name=item.key, background=block.background)
-            rows[row] = fit(image, block.size, item.key)
+            rows[row], enlarged = decode(item, block)
         except BadImage as error:
             bad[str(row)] = error.reason
             continue
-        upscaled += min(image.size) < block.size
+        upscaled += enlarged
         digests[row] = _digest(rows[row].tobytes())
     with naming(block.path), open(block.path, "r+b") as handle:
         handle.seek(block.start)
@@ -227,6 +227,12 @@ def decode_block(block: Block) -> dict[str, Any]:
         handle.flush()
         os.fsync(handle.fileno())
     return {"block": block.number, "stamp": stamp, "digests": digests, "bad": bad, "upscaled": upscaled}
+
+
+def decode(item: Item, how: Block | Listing) -> tuple[np.ndarray, bool]:
+    """A file's pixels as they are stored, and whether it is smaller than that.  Raises BadImage."""
+    image = open_image(read_bytes(item), channels=how.channels, name=item.key, background=how.background)
+    return fit(image, how.size, item.key), min(image.size) < how.size
 
 
 def _digest(row: bytes) -> str:

@@ -46,7 +46,9 @@ class Latents(Section):
 
 class DataSet(Section):
     """flips: each image is mirrored or not, by a seeded draw at each step; not for what has a left and a right, as
-    letters do.  latents: None for pixels."""
+    letters do.  latents: None for pixels.  copies_of_pretraining: of pictures that tasks take from here and that
+    pre-training trains on, out of another data set: they end the job, or are counted.
+    """
 
     may_be_none: ClassVar[tuple[str, ...]] = ("latents",)
     source: Literal[tuple(SOURCES)]
@@ -54,11 +56,13 @@ class DataSet(Section):
     split: Split = Split()
     flips: bool = False
     latents: Latents | None = None
+    copies_of_pretraining: Literal["fail", "count"] = "fail"
 
     @model_serializer(mode="wrap")
     def _described(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Recipes of data sets without these do not know them."""
-        absent = {name for name, value in (("flips", False), ("latents", None)) if getattr(self, name) == value}
+        unsaid = (("flips", False), ("latents", None), ("copies_of_pretraining", "fail"))
+        absent = {name for name, value in unsaid if getattr(self, name) == value}
         return {key: value for key, value in handler(self).items() if key not in absent}
 
     def latent_settings(self) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def train(context: Context, name: str, job: Job) -> dict:
     from kind.random_streams import derive_seed
     from kind.reporting.grids import shown_classes
     from kind.sampling import balanced_labels, sample_images
-    from kind.stages.copies import check_copies
+    from kind.stages.copies import copies_where_training_begins
     from kind.stages.decoder import decoder_of
     from kind.stages.expected import check_backbone
     from kind.stages.images import load_images, load_seen
@@ -65,7 +65,7 @@ def train(context: Context, name: str, job: Job) -> dict:
 
     experiment, layout = context.experiment, context.layout
     settings, backbone = experiment.pretrain, experiment.backbones[name]
-    check_copies(context, experiment.all_tasks())
+    copies = copies_where_training_begins(context, job)
     data = load_seen(context, settings.data, "train", settings.classes)
     diffusion = Diffusion(**experiment.diffusion.model_dump())
     config = fresh_config(context, data, len(settings.classes))
@@ -125,4 +125,4 @@ def train(context: Context, name: str, job: Job) -> dict:
     )
     save_arrays(folder / "preview.npz", arr_0=images, arr_1=labels.numpy())
     write_history(outcome, folder)
-    return {"classes": classes, "num_images": len(data), "parameters": describe_cost(model)}
+    return {"classes": classes, "num_images": len(data), "parameters": describe_cost(model), **copies}

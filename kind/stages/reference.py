@@ -110,7 +110,7 @@ def build(context: Context, name: str, recipe: str) -> dict:
 
     experiment, layout = context.experiment, context.layout
     task = experiment.task(name)
-    check_copies(context, [name])
+    copies = check_copies(context, [name])
     jobs = finished_parts(layout.part("reference", name), reference_jobs(experiment, name), recipe)
     images, extractor = images_and_extractor(context, name)
     reference = measure_images(
@@ -125,7 +125,7 @@ def build(context: Context, name: str, recipe: str) -> dict:
     protocol = recipes.reference(experiment, name)["protocol"] | {"image_shape": list(images.shape)}
     save_reference(layout.reference(name), reference, protocol)
 
-    told = {"num_reference": reference.count} | ({"jobs": jobs} if jobs > 1 else {})
+    told = {"num_reference": reference.count, **copies} | ({"jobs": jobs} if jobs > 1 else {})
     if not experiment.is_judged:
         return told
     # The judge chooses among all classes of the data set, not only the task's.

@@ -32,7 +32,8 @@ UNKNOWN_KEYS = [
     (
         "data.digits.sauce",
         1,
-        "data.digits.sauce: unknown key (did you mean 'source'?); allowed: source, options, split, flips, latents",
+        "data.digits.sauce: unknown key (did you mean 'source'?); allowed: source, options, split, flips, latents, "
+        "copies_of_pretraining",
     ),
     (
         "data.digits.split.tset",
@@ -143,6 +144,8 @@ WRONG_VALUES = [
     ("backbones.kind.num_tailors", "many", "backbones.kind.num_tailors: expected a whole number, found 'many'"),
     ("data.digits.source", "digit", "data.digits.source: 'digit' is not allowed (did you mean 'digits'?); allowed: "
      + f"{', '.join(map(repr, [*SOURCES][:-1]))} or {[*SOURCES][-1]!r}"),
+    ("data.letters.copies_of_pretraining", "counts", "data.letters.copies_of_pretraining: 'counts' is not allowed (did "
+     "you mean 'count'?); allowed: 'fail' or 'count'"),
     ("data.letters.options", [1], "data.letters.options: expected a mapping, found [1]"),
     ("data.letters.options.classes", ["A", "C", "E", "A"], "data.letters.options.classes: 'A' named twice, found ['A', "
      "'C', 'E', 'A']"),

@@ -7,6 +7,7 @@ import shutil
 import pytest
 import torch
 import yaml
+from tiny_experiment import within
 
 from kind import recipes
 from kind.__main__ import main
@@ -24,13 +25,10 @@ TUNE = {
 
 
 @pytest.fixture
-def place(tiny, tmp_path, monkeypatch):
+def place(tiny, tmp_path):
     """A params file with `tune`, in an empty folder that is the working folder."""
     content = yaml.safe_load((tiny.folder / "tiny.yaml").read_text())
     del content["finetune"]["learning_rate"]
-    monkeypatch.chdir(tmp_path)
-    for library in ("OMP", "OPENBLAS", "MKL"):  # a stage sets them
-        monkeypatch.setenv(f"{library}_NUM_THREADS", "1")
 
     def write(methods=None, backbones=None, **changes):
         rates = len(changes.get("learning_rate", TUNE["learning_rate"]))
@@ -39,7 +37,8 @@ def place(tiny, tmp_path, monkeypatch):
         (tmp_path / "tiny.yaml").write_text(yaml.safe_dump({**content, "tune": TUNE | changes}))
         return load_experiment(tmp_path / "tiny.yaml"), Layout(tmp_path / "results" / "tiny")
 
-    return write
+    with within(tmp_path):
+        yield write
 
 
 def write_trials(experiment, layout, label, values, metric="fd_digits_20_vs_36"):

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from PIL import Image
+from tiny_experiment import TINY, within
 
 from kind.__main__ import main
 from kind.artifacts import read_json, sha256
 from kind.stages import training_job
 
-TINY = (Path(__file__).parents[1] / "tiny.yaml").read_text()
-
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for library in ("OMP", "OPENBLAS", "MKL"):  # which a stage sets
-        monkeypatch.setenv(f"{library}_NUM_THREADS", "1")
+def folder(tmp_path):
     draws = np.random.default_rng(0)
     for number in range(50):
         path = tmp_path / "pictures" / str(number % 10) / f"{number}.png"
@@ -32,7 +26,8 @@ def folder(tmp_path, monkeypatch):
     )  # noqa: E501
     assert changed != TINY
     (tmp_path / "tiny.yaml").write_text(changed)
-    return tmp_path
+    with within(tmp_path):
+        yield tmp_path
 
 
 def run(stage, *chosen):

@@ -7,6 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
+from tiny_experiment import within
 
 from kind import recipes
 from kind.__main__ import main
@@ -182,7 +183,7 @@ def test_a_planned_recipe_that_is_no_longer_true_is_refused(tiny, cli, params):
     assert f"its recipe is {digest} now, 0123456789ab then\n  -> run snakemake again" in done.stderr
 
 
-def test_an_image_size_that_the_backbone_does_not_take_is_one_message(tiny, tmp_path, monkeypatch, capsys):
+def test_an_image_size_that_the_backbone_does_not_take_is_one_message(tiny, tmp_path, capsys):
     """Letters of 12 x 12 pixels for a backbone of 8 x 8.  In this process, where diffusers may be imported already."""
     shutil.copytree(tiny.results, tmp_path / "results" / "big")
     text = (tiny.folder / "tiny.yaml").read_text()
@@ -190,11 +191,9 @@ def test_an_image_size_that_the_backbone_does_not_take_is_one_message(tiny, tmp_
         "data:\n", "data:\n  letters: {source: letters, options: {size: 12, images_per_class: 80}}\n", 1
     )
     (tmp_path / "big.yaml").write_text(text)
-    monkeypatch.chdir(tmp_path)
-    for library in ("OMP", "OPENBLAS", "MKL"):  # which a stage sets
-        monkeypatch.setenv(f"{library}_NUM_THREADS", "1")
-    assert main(["prepare", "--experiment", "big.yaml", "--data", "letters"]) == 0
-    assert main(["finetune", "--experiment", "big.yaml", "--task", "shift", *RUN[2:]]) == 2
+    with within(tmp_path):
+        assert main(["prepare", "--experiment", "big.yaml", "--data", "letters"]) == 0
+        assert main(["finetune", "--experiment", "big.yaml", "--task", "shift", *RUN[2:]]) == 2
     assert capsys.readouterr().err.splitlines()[-2:] == [
         "error: task shift: images of (height, width, channels) (12, 12, 1), but the backbone takes (8, 8, 1)",
         "  -> give the task's data set images of the size that the backbone was pre-trained with",
