@@ -12,7 +12,6 @@ import pytest
 import synthetic_experiment as synthetic
 
 from kind.params.ablations import Settings
-from kind.params.file import load_experiment
 from kind.reporting.report import write_report
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -138,21 +137,3 @@ def test_what_there_is_no_report_of_stays(fill, root, monkeypatch):
     assert fill.filled(marked("headline nothing")) == marked("headline nothing")
     with pytest.raises(SystemExit, match="no part is called tabel"):
         fill.filled(marked("tabel smoke summary/overall"))
-
-
-def test_rates_that_another_file_takes_from_trials_are_those_that_they_chose():
-    """params/glyphs_guided.yaml has the methods of glyphs.yaml, as its trials chose their rates."""
-    with open(ROOT / "results/glyphs/report/summary/tuning.csv", newline="") as handle:
-        trials = list(csv.DictReader(handle))
-    chosen = {}
-    for row in trials:
-        values = {key: float(row[key]) for key in row if re.fullmatch(r"rate_.*\.mean", key) and row[key]}
-        chosen[row["method"]] = float(min(values, key=values.get).removeprefix("rate_").removesuffix(".mean"))
-    ours, theirs = (load_experiment(ROOT / "params" / f"{name}.yaml").methods for name in ("glyphs_guided", "glyphs"))
-    assert {label: given["learning_rate"] for label, given in ours.items()} == chosen
-    rates = {"learning_rate", "learning_rates"}
-    settings = [
-        {label: {key: given[key] for key in given.keys() - rates} for label, given in methods.items()}
-        for methods in (ours, theirs)
-    ]
-    assert settings[0] == settings[1]
