@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from typing import Any
 
 import torch
 
@@ -113,16 +114,41 @@ def prepare_torch(threads: int, deterministic: bool = False) -> None:
     """A fixed number of threads, and full float32 products unless something else is said: both can move a result.
 
     deterministic: GPUs add in the same order each time, too; it is called before one is used.  A CPU always does.
-    Where it is false, no job that this process ran before leaves it on.
+    Where it is false, what a job that this process ran before changed for it is as it was; cuBLAS alone, once started,
+    keeps its workspace.
     """
     torch.set_num_threads(threads)
     _allow_tf32(False, False)
     if torch.are_deterministic_algorithms_enabled() != deterministic:  # to say so takes imports
         torch.use_deterministic_algorithms(deterministic)
     if deterministic:
-        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # read when cuBLAS starts
-        torch.utils.deterministic.fill_uninitialized_memory = False  # a safeguard against bugs, paid for at each step
-        torch.backends.cudnn.benchmark = False
+        if not _before:
+            _before.append(_order_of_sums())
+        # the workspace is read when cuBLAS starts; filling is a safeguard against bugs, paid for at each step
+        _set_order_of_sums(workspace=":4096:8", trials=False, fill=False)
+    elif _before:
+        _set_order_of_sums(**_before.pop())
+
+
+WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
+_before: list[dict[str, Any]] = []  # one entry from a deterministic job to the next that is none
+
+
+def _order_of_sums() -> dict[str, Any]:
+    return {
+        "workspace": os.environ.get(WORKSPACE),
+        "trials": torch.backends.cudnn.benchmark,
+        "fill": torch.utils.deterministic.fill_uninitialized_memory,
+    }
+
+
+def _set_order_of_sums(workspace: str | None, trials: bool, fill: bool) -> None:
+    if workspace is None:
+        os.environ.pop(WORKSPACE, None)
+    else:
+        os.environ[WORKSPACE] = workspace
+    torch.backends.cudnn.benchmark = trials
+    torch.utils.deterministic.fill_uninitialized_memory = fill
 
 
 def peak_memory(device: torch.device) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 
 from kind import devices
-from kind.devices import autocast, choose_device, choose_precision, float_products
+from kind.devices import autocast, choose_device, choose_precision, float_products, prepare_torch
 from kind.errors import UserError
 
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="about machines without a GPU")
@@ -77,3 +79,26 @@ def test_tf32_holds_where_it_is_asked_for_and_nowhere_else():
     with pytest.raises(KeyError), float_products("tf32"):
         raise KeyError
     assert allowed() == before
+
+
+@pytest.mark.slow  # for what torch imports
+@pytest.mark.parametrize("workspace", [None, ":16:8"])
+def test_a_deterministic_job_leaves_the_next_one_what_it_found(monkeypatch, workspace):
+    def settings():
+        fill = torch.utils.deterministic.fill_uninitialized_memory
+        deterministic = torch.are_deterministic_algorithms_enabled()
+        return deterministic, os.environ.get("CUBLAS_WORKSPACE_CONFIG"), torch.backends.cudnn.benchmark, fill
+
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    if workspace is not None:
+        monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", workspace)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    before = settings()
+    for _ in range(2):
+        prepare_torch(1, deterministic=True)
+        assert settings() == (True, ":4096:8", False, False)
+    prepare_torch(1)
+    assert settings() == before == (False, workspace, True, True)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "mine")
+    prepare_torch(1)
+    assert settings() == (False, "mine", True, True), "what was set in between stays"

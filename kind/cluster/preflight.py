@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 SETTINGS = "slurm/config.yaml"
 TRAININGS = ("pretrain", "finetune")  # rules that may train in several processes
-SERVER_PATIENCE = 5.0  # seconds, for its next word; twice as many for all of it, its name's address included
+SERVER_PATIENCE = 5.0  # seconds, for its next word
+ANSWER_PATIENCE = 10.0  # for all of it, its name's address included
 LONGEST_PAUSE = 180  # seconds between two looks of the executor at its jobs
 
 
@@ -84,7 +85,7 @@ def lacking_server(uri: str | None) -> list[str]:
         urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=SERVER_PATIENCE).close()  # noqa: S310  http alone
 
     try:
-        _within(2 * SERVER_PATIENCE, ask)
+        _within(ANSWER_PATIENCE, ask)
         return []
     except urllib.error.HTTPError as error:
         if error.code < 500:  # it asks for a password, or is another version
@@ -120,7 +121,7 @@ def _within(seconds: float, ask: Callable[[], None]) -> None:
     try:
         error = ended.get(timeout=seconds)
     except queue.Empty:
-        raise TimeoutError(f"nothing within {seconds:g} s") from None
+        raise TimeoutError(f"no whole answer within {seconds:g} s") from None
     if error is not None:
         raise error
 

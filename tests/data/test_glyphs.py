@@ -188,14 +188,15 @@ def test_pictures_depend_on_seed_class_and_number_alone():
     np.testing.assert_array_equal(of_class("ź", part="textured", images_per_class=9), textured[:9])
 
 
-def test_bytes_are_those_of_this_pillow_and_freetype():
-    """As they were when the tests were written; other versions may draw otherwise, and then nothing is said."""
+def test_bytes_are_those_of_this_pillow_and_freetype(lacking):
+    """As they were when the tests were written, with the locked versions; others may draw otherwise."""
     from importlib import metadata
 
     from PIL import features
 
-    if (metadata.version("pillow"), features.version("freetype2")) != ("13.0.0", "2.14.3"):
-        pytest.skip("another Pillow or FreeType")
+    found = (metadata.version("pillow"), features.version("freetype2"))
+    if found != ("13.0.0", "2.14.3"):
+        lacking(f"needs Pillow 13.0.0 with FreeType 2.14.3, found {' and '.join(map(str, found))}")
     pictured = [of_class(name, images_per_class=8, size=size) for name, size in (("é", 12), ("Ж", 16), ("ß", 32))]
     sums = [hashlib.sha256(images.tobytes()).hexdigest()[:12] for images in pictured]
     assert sums == ["24a5fafa39f5", "2d1da30b3fce", "c2c63ee4bf1d"]

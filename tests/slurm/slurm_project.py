@@ -32,6 +32,9 @@ class Project:
     def results(self) -> Path:
         return self.folder / "results" / "mini"
 
+    def state(self, job: str) -> Path:
+        return self.results / "state" / job
+
     @property
     def environment(self) -> dict[str, str]:
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("KIND_", "MLFLOW_", "SLURM_"))}

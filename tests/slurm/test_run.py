@@ -6,12 +6,12 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
 from slurm_project import ROOT, Project, new_project
+from trainings import status_of, stopped_at_work
 
 pytestmark = [pytest.mark.slow, pytest.mark.workflow]
 
@@ -103,9 +103,9 @@ def test_a_training_in_several_slices_of_its_time_ends_with_the_same_bytes(local
     workers = [None]
     try:
         for _ in range(2):
-            workers.append(at_work(project, "finetune/novel/kind/0", running, after=workers[-1]))
-            os.kill(workers[-1], signal.SIGSTOP)  # its time passes, however fast the machine is
-            time.sleep(SLICE + 1)
+            state = project.state("finetune/novel/kind/0")
+            workers.append(stopped_at_work(state, running=running, after=workers[-1]))
+            time.sleep(SLICE + 1)  # its time passes, however fast the machine is
             os.kill(workers[-1], signal.SIGCONT)
         output, _ = running.communicate()
     finally:
@@ -133,21 +133,23 @@ def test_jobs_that_are_cancelled_killed_or_out_of_time_are_tried_again_and_end_w
     wanted.append("results/mini/runs/novel/kind/seed_0/finetune.json")
     running = project.start("snakemake", "--profile", "other", *wanted, *RUN[3:])
     try:
-        out_of_time = at_work(project, "pretrain/dense", running)
-        os.kill(out_of_time, signal.SIGSTOP)  # it would be ready before its minute is over
+        stopped_at_work(project.state("pretrain/dense"), running=running)  # or it were ready before its minute is over
         (number,) = jobs_of(project, "pretrain", "dense")
         project.asks("scontrol", "update", f"JobId={number}", "TimeLimit=1")
-        at_work(project, "pretrain/kind", running)
+        stopped_at_work(project.state("pretrain/kind"), running=running)
         (cancelled,) = jobs_of(project, "pretrain", "kind")
         project.asks("scancel", cancelled)
-        worker = at_work(project, "finetune/novel/kind/0", running)
-        os.kill(worker, signal.SIGSTOP)  # its minute passes, for itself alone
-        (of_a_minute,) = jobs_of(project, "finetune", "novel_kind_0")
+        while not (found := jobs_of(project, "finetune", "novel_kind_0")):
+            assert running.poll() is None, running.stdout.read()
+            time.sleep(0.2)
+        (of_a_minute,) = found
         asked = [limits_of(project, of_a_minute)]
+        # its minute is over for itself alone: SLURM would end it while it starts, on a busy machine
         project.asks("scontrol", "update", f"JobId={of_a_minute}", "TimeLimit=60")
+        worker = stopped_at_work(state := project.state("finetune/novel/kind/0"), running=running)
         time.sleep(SLICE + 1)
         os.kill(worker, signal.SIGCONT)
-        worker = at_work(project, "finetune/novel/kind/0", running, after=worker)
+        worker = stopped_at_work(state, running=running, after=worker)
         asked += [limits_of(project, one) for one in jobs_of(project, "finetune", "novel_kind_0")]
         os.kill(worker, signal.SIGKILL)
         output, _ = running.communicate()
@@ -174,8 +176,7 @@ def test_after_snakemake_was_killed_recover_and_the_same_command_end_with_the_sa
     command = ["snakemake", "--profile", profile, wanted, "--config", "experiment=mini"]
     recover = ("python", "-m", "kind", "recover", "--profile", profile, "--experiment", "mini")
     killed = project.start(*command)
-    worker = at_work(project, "pretrain/kind", killed)
-    os.kill(worker, signal.SIGSTOP)  # so that it is still there when it is looked for
+    worker = stopped_at_work(project.state("pretrain/kind"), running=killed)  # still there when it is looked for
     assert "Snakemake is running here" in project.run(*recover).output
     killed.kill()
     killed.wait()  # what it left running has its pipe, too
@@ -218,24 +219,6 @@ def other_profile(project: Project, *changes: tuple[str, str]) -> None:
     (project.folder / "other" / "config.yaml").write_text(text)
 
 
-def at_work(project: Project, job: str, snakemake: subprocess.Popen, after: int | None = None) -> int:
-    """The process of a training job, as soon as it has saved something; after: of the one before, which ends."""
-    while (pid := saved_by(project.results / "state" / job)) in (None, after):
-        assert snakemake.poll() is None, snakemake.stdout.read()
-        time.sleep(0.005)
-    return pid
-
-
-def saved_by(state: Path) -> int | None:
-    """The process that holds a job's lock, if it has saved something since it took it."""
-    try:
-        if (state / "training.pt").stat().st_mtime_ns > (state / "lock").stat().st_mtime_ns:
-            return int((state / "lock").read_text().split()[0])
-    except (FileNotFoundError, IndexError):  # not yet, or between two states
-        pass
-    return None
-
-
 def asked_for(project: Project) -> list[list[str]]:
     """State, GPUs and time limit of all jobs of this folder, ended ones, too."""
     columns = "State:20,tres-per-job:40,TimeLimit:20,WorkDir:400"
@@ -259,5 +242,4 @@ def state_of(project: Project, number: str) -> str:
 
 
 def alive(pid: int) -> bool:
-    status = Path(f"/proc/{pid}/status")
-    return status.exists() and "State:\tZ" not in status.read_text()
+    return status_of(pid) not in (None, "Z")

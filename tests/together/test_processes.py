@@ -10,11 +10,12 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 import pytest
 import torch
+from beside import children, ended, run_beside
 
 from kind import processes
 from kind.artifacts import load_tensors, read_json
@@ -47,8 +48,8 @@ def made(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in found if path.suffix != ".json"}
 
 
-def children(process: int) -> list[int]:
-    return [int(one) for one in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+def started(command: list[str], folder: Path) -> AbstractContextManager[subprocess.Popen]:
+    return ended(subprocess.Popen(command, cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
 
 
 def wait_for_state(whole: subprocess.Popen, folder: Path) -> None:
@@ -139,13 +140,13 @@ def test_a_slice_ends_for_all_and_goes_on_in_any_number_of_processes(prepared, u
 @pytest.mark.parametrize("victim", ["the first", "the other", "who started them"])
 def test_when_one_is_killed_all_end_and_the_run_goes_on(prepared, undisturbed, victim):
     folder = prepared(2)
-    whole = subprocess.Popen(COMMAND, cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    wait_for_state(whole, folder)
-    workers = sorted(children(whole.pid))
-    ends = [os.pidfd_open(worker) for worker in workers]  # readable when it has ended, whoever started it
-    chosen = {"the first": workers[0], "the other": workers[1], "who started them": whole.pid}[victim]
-    os.kill(chosen, signal.SIGKILL)
-    said = whole.communicate(timeout=300)[1].decode()
+    with started(COMMAND, folder) as whole:
+        wait_for_state(whole, folder)
+        workers = sorted(children(whole.pid))
+        ends = [os.pidfd_open(worker) for worker in workers]  # readable when it has ended, whoever started it
+        chosen = {"the first": workers[0], "the other": workers[1], "who started them": whole.pid}[victim]
+        os.kill(chosen, signal.SIGKILL)
+        said = whole.communicate(timeout=300)[1].decode()
     if victim != "who started them":
         assert whole.returncode == 128 + signal.SIGKILL
         assert "was ended by SIGKILL" in said and "Traceback" not in said
@@ -162,12 +163,11 @@ def test_when_one_is_killed_all_end_and_the_run_goes_on(prepared, undisturbed, v
 def test_a_signal_stops_all_with_their_state(prepared, undisturbed):
     """But one that was ignored when they began, as under nohup."""
     folder = prepared(2)
-    command = ["nohup", *COMMAND]
-    whole = subprocess.Popen(command, cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    wait_for_state(whole, folder)
-    whole.send_signal(signal.SIGHUP)
-    whole.send_signal(signal.SIGTERM)
-    said = whole.communicate(timeout=300)[1].decode()
+    with started(["nohup", *COMMAND], folder) as whole:
+        wait_for_state(whole, folder)
+        whole.send_signal(signal.SIGHUP)
+        whole.send_signal(signal.SIGTERM)
+        said = whole.communicate(timeout=300)[1].decode()
     assert whole.returncode == TRY_AGAIN and said.count("SIGTERM came after step") == 1
     assert run(folder).returncode == 0
     assert made(folder) == made(undisturbed)
@@ -208,15 +208,7 @@ def test_several_machines_train_by_the_command_of_the_docs(prepared, undisturbed
         command = command.replace(said, here)
     slurm = {"SLURM_NNODES": "2", "SLURM_JOB_ID": "7"}
     tools = os.pathsep.join([str(Path(sys.executable).parent), ENVIRONMENT["PATH"]])
-    agents = [
-        subprocess.Popen(
-            ["bash", "-euc", command], cwd=folder, env=ENVIRONMENT | slurm | {"PATH": tools},
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )
-        for _ in range(2)
-    ]  # fmt: skip
-    said = [agent.communicate(timeout=600)[0] for agent in agents]
-    assert [agent.returncode for agent in agents] == [0, 0], said
+    run_beside([["bash", "-euc", command]] * 2, folder, cwd=folder, env=ENVIRONMENT | slurm | {"PATH": tools})
     assert made(folder) == made(undisturbed)
     assert read_json(folder / "results/tiny/backbones/kind/cost.json")["processes"] == 2
 

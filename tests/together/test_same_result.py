@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 import trained
+from beside import run_beside
 
 ROOT = Path(__file__).resolve().parents[2]
 FAST = ("dense", "kind", "kind, float32", "sara")
@@ -23,11 +23,8 @@ def by_two(folder: Path, names: list[str], agents=ONE_AGENT) -> dict:
     """agents: the arguments of each torchrun, one a machine."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"}
     torchrun = [sys.executable, "-m", "torch.distributed.run"]
-    started = [
-        subprocess.Popen([*torchrun, *agent, Path(trained.__file__), folder, *names], env=environment)
-        for agent in agents
-    ]
-    assert [one.wait(timeout=600) for one in started] == [0] * len(agents)
+    commands = [[*torchrun, *agent, Path(trained.__file__), folder, *names] for agent in agents]
+    run_beside(commands, folder, env=environment)
     return torch.load(folder / "found.pt", weights_only=True)
 
 
