@@ -105,8 +105,9 @@ class Reader:
             points |= as_points(f"{name}/", values)
         place = Ablations(self.experiment, layout).of_run(task, label)
         pictures, classes = {}, list(self.experiment.tasks[task].classes)
-        if "sample" in progress.records and layout.reference(task).is_file():
-            drawn = layout.sample_folder(folder) / f"step_{final:06d}"
+        drawn = layout.sample_folder(folder) / f"step_{final:06d}"
+        # a killed Snakemake takes samples away and leaves their record; of a clone they may not have been pulled
+        if "sample" in progress.records and layout.reference(task).is_file() and any(drawn.glob("shard_*.npz")):
             outputs = sorted(progress.records["sample"]["outputs"].values())
             title = f"{self.experiment.name}: {task} / {label} / seed {seed}"
             pictures["samples.png"] = (

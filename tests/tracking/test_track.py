@@ -94,6 +94,19 @@ def test_pictures_tables_and_the_page_are_artifacts(make, track, search, place):
     assert table["fd_digits_500_vs_200"].tolist() == pytest.approx(wanted, abs=1e-9), "log_table keeps ten digits"
 
 
+def test_a_run_whose_samples_are_gone_comes_in_without_their_picture(make, track, search, place):
+    """Snakemake takes the samples of a job that it stops away, and leaves their record."""
+    results = make()
+    results.write_all()
+    for shard in (results.layout.root / "samples" / "novel" / "kind" / "seed_0").rglob("*.npz"):
+        shard.unlink()
+    code, said = track()
+    assert code == 0 and "7 entries" in said
+    runs = search("tags.task = 'novel' and tags.method = 'kind'")
+    pictures = [[file.path for file in client_of(place).list_artifacts(run.info.run_id)] for run in runs]
+    assert ["samples.png" in there for there in pictures] == [False, True]
+
+
 def test_a_report_made_again_is_the_same_run_with_new_tables(make, track, search, place):
     results = make()
     results.write_all()

@@ -23,6 +23,7 @@ checkpoint choose:
         ANY.log("choose", "{method}"),
     wildcard_constraints:
         method="[A-Za-z0-9_-]+",
+    priority: 50  # runs and analyses wait for it
     message:
         "{wildcards.experiment}: choose the learning rate of {wildcards.method}"
     shell:
