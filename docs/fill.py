@@ -172,9 +172,8 @@ def ablation(experiment: str, task: str, name: str) -> str:
     path = report_of(experiment) / "tables" / f"{task}.ablation-{name}.csv"
     rows, (base,) = rows_of(path), re.findall(r" − ([^<|]+)<br>", path.with_suffix(".md").read_text())
     labels = [key for key in rows[0] if "." not in key]
-    metric = next(iter(key for key in rows[0] if key.endswith(".mean"))).removesuffix(".mean")
-    known = [float(row[f"{metric}.mean"]) for row in rows if row[f"{metric}.mean"]]
-    decimals = decimals_for(known)
+    metric = next(key for key in rows[0] if key.endswith(".mean")).removesuffix(".mean")
+    decimals = decimals_for(float(row[f"{metric}.mean"]) for row in rows if row[f"{metric}.mean"])
     others = [key for key in rows[0] if re.match(r"(precision|recall)\w*\.mean$", key)]
     heads = [metric_label(metric).words + " ↓", f"− {base} (95 %)"]
     heads += [metric_label(key.removesuffix(".mean")).words + " ↑" for key in others]

@@ -170,9 +170,13 @@ class Experiment(Section):
         """Name of the backbone that a methods entry starts from; None for a method that starts from nothing."""
         return self._option(label, "backbone")
 
+    def own_guidance(self, label: str) -> float | None:
+        """The guidance scale of a methods entry that has one of its own, which is in no protocol."""
+        return self.methods[split_label(label)[0]].get("guidance_scale")
+
     def guidance_scale(self, label: str, task: str) -> float:
         """Of samples of a methods entry, or of a trial: the entry's own, else the task's, else the common one."""
-        own = self.methods[split_label(label)[0]].get("guidance_scale")
+        own = self.own_guidance(label)
         return next(
             one for one in (own, self.task(task).guidance_scale, self.sampling.guidance_scale) if one is not None
         )

@@ -17,7 +17,6 @@ from kind.stages.yardstick import columns_of, read_yardstick, yardstick_files
 if TYPE_CHECKING:
     import numpy as np
 
-
 Row = dict[str, Any]
 ABOUT = ("task", "what", "backbone", "words", "num_samples", "num_distinct")
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from kind import recipes
 from kind.artifacts import digest
 from kind.errors import UserError
-from kind.params.tasks import split_label
 from kind.parts import Part, feature_jobs, finished_parts
 from kind.stages.job import Job, read_record
 from kind.stages.measure_files import IMAGES, add_measuring_arguments, measuring_options_given, positive_number
@@ -26,7 +25,6 @@ EXAMPLE = """python -m kind evaluate --experiment smoke --task novel --method ki
   python -m kind evaluate samples.npz VIRTUAL_imagenet256_labeled.npz --output metrics.json"""
 if TYPE_CHECKING:
     from kind.evaluation.image_sets import ImageSet
-    from kind.params import Experiment
 
 FORMAT = 1
 AGAIN = "delete it and run the sample stage again, or snakemake"
@@ -174,7 +172,7 @@ def write_metrics(this: Run) -> None:
         "protocol": protocol,
         "protocol_hash": digest(protocol),
         "final_step": this.steps[-1],
-        **own_guidance(experiment, this.label),
+        **({} if (scale := experiment.own_guidance(this.label)) is None else {"guidance_scale": scale}),
         "steps": {str(step): values for step, values in curve.items()},
         **final,
         **{key: described[key] for key in judged},
@@ -183,12 +181,6 @@ def write_metrics(this: Run) -> None:
         "provenance": provenance(),
     }
     write_json(layout.metrics(this.folder), content)
-
-
-def own_guidance(experiment: Experiment, label: str) -> dict[str, float]:
-    """The scale of a methods entry that has one of its own, which is in no protocol."""
-    scale = experiment.methods[split_label(label)[0]].get("guidance_scale")
-    return {} if scale is None else {"guidance_scale": scale}
 
 
 def point(found: dict[str, Any]) -> dict[str, Any]:
